@@ -1,0 +1,67 @@
+// The list of rules as Python sees it: tables of hyper-parameters, and the state that a variant keeps.
+#include <pybind11/stl.h>
+
+#include <string>
+
+#include "bindings.hpp"
+#include "downslope/step/stepper.hpp"
+
+namespace py = pybind11;
+
+namespace downslope::bindings {
+namespace {
+
+py::tuple row(const char* name, double default_value, const Domain& domain) {
+    const char* kind = domain.kind == Kind::flag ? "flag" : domain.kind == Kind::number ? "number" : "optional";
+    return py::make_tuple(name, default_value, kind, domain.lower, domain.upper, domain.includes_upper);
+}
+
+const CompiledRule& rule_named(const std::string& name) {
+    for (const CompiledRule& rule : compiled_rules())
+        if (name == rule.name) return rule;
+    throw py::key_error(name);
+}
+
+}  // namespace
+
+void bind_rules(py::module_& module) {
+    module.def(
+        "rule_names",
+        [] {
+            py::list names;
+            for (const CompiledRule& rule : compiled_rules())
+                if (!names.contains(rule.name)) names.append(rule.name);
+            return names;
+        },
+        "The names of all rules.");
+    module.def(
+        "rule_table",
+        [](const std::string& name) {
+            py::list table;
+            for (const auto& entry : rule_named(name).hyper_parameters)
+                table.append(row(entry.name, entry.default_value, entry.domain));
+            return table;
+        },
+        py::arg("rule"), "Rows (name, default, kind, lower, upper, includes upper), one a hyper-parameter.");
+    module.def(
+        "options_table",
+        [] {
+            py::list table;
+            const StepOptions defaults;
+            for (const auto& entry : StepOptions::table)
+                table.append(row(entry.name, defaults.*(entry.member), entry.domain));
+            return table;
+        },
+        "The same for the keyword options that every rule takes.");
+    module.def(
+        "state_layout",
+        [](const std::string& name, const std::vector<double>& hyper) {
+            rule_named(name);
+            const CompiledRule& rule = *find_rule(name, hyper);
+            return py::make_tuple(py::cast(rule.slots), rule.initial_state(hyper), rule.carries_product);
+        },
+        py::arg("rule"), py::arg("hyper"),
+        "(slot names, value they start from, whether a running product is kept) for these hyper-parameters.");
+}
+
+}  // namespace downslope::bindings

@@ -1,0 +1,289 @@
+// The stepper on NumPy arrays: captures their memory once, checks at every step that it is still the same.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bindings.hpp"
+#include "downslope/step/stepper.hpp"
+
+namespace py = pybind11;
+
+namespace downslope::bindings {
+namespace {
+
+std::string repr(const py::handle& object) { return py::repr(object).cast<std::string>(); }
+
+[[noreturn]] void raise_value_error(const std::string& message) { throw py::value_error(message); }
+[[noreturn]] void raise_type_error(const std::string& message) { throw py::type_error(message); }
+
+std::string shape_text(const py::array& array) { return repr(array.attr("shape")); }
+
+std::optional<Storage> native_storage(const py::dtype& dtype) {
+    if (dtype.byteorder() != '=') return std::nullopt;
+    if (dtype.num() == py::dtype::of<float>().num()) return Storage::float32;
+    if (dtype.num() == py::dtype::of<double>().num()) return Storage::float64;
+    return std::nullopt;
+}
+
+// What a captured pointer and its view rest on.
+class Snapshot {
+public:
+    Snapshot() = default;
+    explicit Snapshot(const py::array& array)
+        : type_(py::type::of(array)),
+          data_(array.data()),
+          dtype_(array.dtype()),
+          shape_(array.shape(), array.shape() + array.ndim()),
+          strides_(array.strides(), array.strides() + array.ndim()) {}
+
+    bool still_holds(const py::handle& object) const {
+        if (!py::type::handle_of(object).is(type_)) return false;
+        const auto array = py::reinterpret_borrow<py::array>(object);
+        const auto ndim = static_cast<std::size_t>(array.ndim());
+        return array.data() == data_ && array.dtype().is(dtype_) && ndim == shape_.size() &&
+               std::equal(shape_.begin(), shape_.end(), array.shape()) &&
+               std::equal(strides_.begin(), strides_.end(), array.strides());
+    }
+
+private:
+    py::object type_;
+    const void* data_ = nullptr;
+    py::object dtype_;
+    std::vector<py::ssize_t> shape_, strides_;
+};
+
+// Whether to walk the array from its last axis to its first: that makes a Fortran-ordered parameter, the state that
+// goes with it and a gradient in the same order contiguous. No result depends on the order.
+bool walks_backwards(const py::array& param) {
+    return (param.flags() & py::array::f_style) != 0 && (param.flags() & py::array::c_style) == 0;
+}
+
+View view_of(const py::array& array, Storage storage, bool backwards) {
+    std::vector<Axis> axes(static_cast<std::size_t>(array.ndim()));
+    for (std::size_t k = 0; k < axes.size(); ++k)
+        axes[k] = {array.shape(static_cast<py::ssize_t>(k)), array.strides(static_cast<py::ssize_t>(k))};
+    if (backwards) std::reverse(axes.begin(), axes.end());
+    return make_view(const_cast<void*>(array.data()), storage, axes);
+}
+
+// The addresses [low, high) between which an array's elements lie.
+std::pair<std::uintptr_t, std::uintptr_t> interval(const py::array& array) {
+    auto low = reinterpret_cast<std::uintptr_t>(array.data()),
+         high = low + static_cast<std::uintptr_t>(array.itemsize());
+    for (py::ssize_t axis = 0; axis < array.ndim(); ++axis) {
+        const py::ssize_t reach = (array.shape(axis) - 1) * array.strides(axis);
+        (reach < 0 ? low : high) += static_cast<std::uintptr_t>(reach);
+    }
+    return {low, array.size() == 0 ? low : high};
+}
+
+// Memory that a gradient must not share.
+struct Protected {
+    std::uintptr_t low, high, highest_so_far;
+    py::array array;
+    std::string name;
+};
+
+struct Gradient {
+    bool present = false;
+    Snapshot snapshot;  // of the array that `view` was taken of
+    View view;
+};
+
+class NumpyStepper {
+public:
+    std::int64_t step_count = 0;  // of calls that moved anything
+
+    using GroupValues = std::pair<std::vector<double>, std::vector<double>>;
+
+    // `arrays` has rows (label, group, parameter, state arrays, step count, running product or None), checked by
+    // Python.
+    NumpyStepper(const std::string& rule, const std::vector<GroupValues>& groups, const py::list& arrays)
+        : rule_(rule), stepper_(make_groups(groups), capture(arrays)), passed_gradients_(params_.size()) {
+        views_.reserve(params_.size());
+        std::sort(protected_.begin(), protected_.end(), [](const auto& a, const auto& b) { return a.low < b.low; });
+        std::uintptr_t highest = 0;
+        for (Protected& entry : protected_) entry.highest_so_far = highest = std::max(highest, entry.high);
+    }
+
+    void set_group(std::size_t index, const GroupValues& values) { stepper_.group(index) = make_group(values); }
+
+    void bind(const py::list& grads) {
+        std::vector<Gradient> gradients(params_.size());
+        accept(grads, gradients);
+        bound_ = grads;
+        bound_gradients_ = std::move(gradients);
+    }
+
+    // A step by these gradients, a list that no other code holds: it keeps their memory alive without the GIL.
+    void step(const py::list& grads) {
+        check_params();
+        accept(grads, passed_gradients_);
+        step_by(passed_gradients_);
+    }
+
+    void step_bound() {
+        check_params();
+        if (!bound_) {
+            PyErr_SetString(PyExc_RuntimeError, "step() has no gradients: pass them, or bind(grads) once");
+            throw py::error_already_set();
+        }
+        accept(*bound_, bound_gradients_);
+        step_by(bound_gradients_);
+    }
+
+private:
+    static constexpr std::int64_t keep_gil_below = 500;
+
+    Group make_group(const GroupValues& values) const {
+        Group group{find_rule(rule_, values.first), values.first, {}};
+        for (std::size_t i = 0; i < values.second.size(); ++i)
+            group.options.*(StepOptions::table[i].member) = values.second[i];
+        return group;
+    }
+
+    std::vector<Group> make_groups(const std::vector<GroupValues>& values) const {
+        std::vector<Group> groups;
+        for (const GroupValues& group : values) groups.push_back(make_group(group));
+        return groups;
+    }
+
+    std::vector<Array> capture(const py::list& rows) {
+        std::vector<Array> arrays;
+        for (const py::handle& item : rows) {
+            const auto row = item.cast<py::tuple>();
+            const auto param = row[2].cast<py::array>();
+            const Storage storage = *native_storage(param.dtype());
+            labels_.push_back(row[0].cast<std::string>());
+            Array array{row[1].cast<std::size_t>(),
+                        storage,
+                        view_of(param, storage, walks_backwards(param)),
+                        {},
+                        nullptr,
+                        nullptr};
+            protect(param, "params" + labels_.back());
+            for (const py::handle& state : row[3]) {
+                array.state.push_back(view_of(state.cast<py::array>(), storage, walks_backwards(param)));
+                protect(state.cast<py::array>(), "the state of params" + labels_.back());
+            }
+            array.step_count = static_cast<std::int64_t*>(row[4].cast<py::array>().mutable_data());
+            if (!row[5].is_none()) array.product = static_cast<double*>(row[5].cast<py::array>().mutable_data());
+            arrays.push_back(std::move(array));
+            params_.push_back(param);
+            param_snapshots_.emplace_back(param);
+            kept_.push_back(row);
+        }
+        return arrays;
+    }
+
+    void protect(const py::array& array, std::string name) {
+        const auto [low, high] = interval(array);
+        if (low < high) protected_.push_back({low, high, 0, array, std::move(name)});
+    }
+
+    void check_params() const {
+        for (std::size_t i = 0; i < params_.size(); ++i) {
+            if (!param_snapshots_[i].still_holds(params_[i]))
+                raise_value_error("params" + labels_[i] +
+                                  " has been given other memory, shape or dtype since the optimizer was made");
+            if (!params_[i].writeable()) raise_value_error("params" + labels_[i] + " has become read-only");
+        }
+    }
+
+    // Checks the gradients and takes views of them. Where one looks as the one before it, that view is still right.
+    void accept(const py::list& grads, std::vector<Gradient>& gradients) const {
+        for (std::size_t i = 0; i < params_.size(); ++i) {
+            const py::handle grad = PyList_GET_ITEM(grads.ptr(), static_cast<py::ssize_t>(i));
+            Gradient& gradient = gradients[i];
+            gradient.present = !grad.is_none();
+            if (gradient.present && !gradient.snapshot.still_holds(grad)) examine(grad, i, gradient);
+        }
+    }
+
+    void examine(const py::handle& grad, std::size_t i, Gradient& gradient) const {
+        const std::string name = "grads" + labels_[i];
+        if (!py::isinstance<py::array>(grad))
+            raise_type_error(name + " must be a NumPy array, got " +
+                             py::type::of(grad).attr("__name__").cast<std::string>());
+        if (py::isinstance(grad, py::module_::import("numpy").attr("ma").attr("MaskedArray")))
+            raise_type_error(name + " is a masked array: pass its filled() data");
+        const auto array = py::reinterpret_borrow<py::array>(grad);
+        const py::array& param = params_[i];
+        const auto storage = native_storage(array.dtype());
+        const std::string wanted = py::str(param.dtype()).cast<std::string>();
+        if (!storage)
+            raise_type_error(name + " must have dtype float32 or float64, got " +
+                             py::str(array.dtype()).cast<std::string>() + ": pass grad.astype(\"" + wanted + "\")");
+        if (*storage == Storage::float64 && stepper_.arrays()[i].compute == Storage::float32)
+            raise_type_error(name +
+                             " is float64, which does not cast safely to float32, the dtype of its parameter: pass "
+                             "grad.astype(\"float32\")");
+        if (!std::equal(array.shape(), array.shape() + array.ndim(), param.shape(), param.shape() + param.ndim()))
+            raise_value_error(name + " must have the shape of its parameter, " + shape_text(param) + ", got " +
+                              shape_text(array));
+        check_overlap(array, name);
+        gradient.view = view_of(array, *storage, walks_backwards(param));
+        gradient.snapshot = Snapshot(array);
+    }
+
+    // An update that wrote what a later one still has to read would spoil it.
+    void check_overlap(const py::array& grad, const std::string& name) const {
+        const auto [low, high] = interval(grad);
+        auto entry =
+            std::lower_bound(protected_.begin(), protected_.end(), high,
+                             [](const Protected& other, std::uintptr_t address) { return other.low < address; });
+        while (entry != protected_.begin() && (--entry)->highest_so_far > low)
+            if (entry->high > low && low < high &&
+                py::module_::import("numpy").attr("shares_memory")(grad, entry->array).cast<bool>())
+                raise_value_error(name + " shares memory with " + entry->name + ": pass a copy");
+    }
+
+    void step_by(const std::vector<Gradient>& gradients) {
+        views_.clear();
+        std::int64_t elements = 0;
+        bool any = false;
+        for (const Gradient& gradient : gradients) {
+            views_.push_back(gradient.present ? &gradient.view : nullptr);
+            if (gradient.present) elements += gradient.view.size;
+            any = any || gradient.present;
+        }
+        // While another thread wants the GIL, giving it away costs a switch interval (5 ms): not worth it for a step of
+        // a microsecond. NumPy draws the same line.
+        std::optional<py::gil_scoped_release> released;
+        if (elements >= keep_gil_below) released.emplace();
+        stepper_.step(views_, threads_for(elements));
+        step_count += any;
+    }
+
+    std::string rule_;
+    std::vector<std::string> labels_;  // "", "[0]" or "['name']", as in params[0]
+    std::vector<py::array> params_;
+    std::vector<Snapshot> param_snapshots_;
+    std::vector<py::object> kept_;  // everything whose memory the stepper writes
+    std::vector<Protected> protected_;
+    Stepper stepper_;
+    std::vector<Gradient> passed_gradients_, bound_gradients_;
+    std::optional<py::list> bound_;
+    std::vector<const View*> views_;
+};
+
+}  // namespace
+
+void bind_step(py::module_& module) {
+    py::class_<NumpyStepper>(module, "Stepper", py::module_local(),
+                             "Steps arrays by one rule; the caller validates and locks.")
+        .def(py::init<const std::string&, const std::vector<NumpyStepper::GroupValues>&, const py::list&>(),
+             py::arg("rule"), py::arg("groups"), py::arg("arrays"))
+        .def_readwrite("step_count", &NumpyStepper::step_count)
+        .def("set_group", &NumpyStepper::set_group, py::arg("index"), py::arg("values"))
+        .def("bind", &NumpyStepper::bind, py::arg("grads"))
+        .def("step", &NumpyStepper::step, py::arg("grads"))
+        .def("step_bound", &NumpyStepper::step_bound);
+}
+
+}  // namespace downslope::bindings

@@ -1,0 +1,42 @@
+// The process-wide thread settings.
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+#include "bindings.hpp"
+#include "downslope/parallel.hpp"
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
+namespace py = pybind11;
+
+namespace downslope::bindings {
+namespace {
+
+std::atomic<int> num_threads{1};
+// Below this many elements in all, waking the other threads costs more than they bring.
+std::atomic<std::int64_t> parallel_threshold{32768};
+// A forked child has only the thread that forked; libgomp would wait for its old team for ever.
+std::atomic<bool> in_forked_child{false};
+
+int effective_threads() { return has_openmp && !in_forked_child ? num_threads.load() : 1; }
+
+}  // namespace
+
+int threads_for(std::int64_t elements) { return elements < parallel_threshold ? 1 : effective_threads(); }
+
+void bind_threads(py::module_& module) {
+#if defined(__unix__) || defined(__APPLE__)
+    pthread_atfork(nullptr, nullptr, [] { in_forked_child = true; });
+#endif
+    module.def("set_num_threads", [](int n) { num_threads = std::max(n, 1); }, py::arg("n"));
+    module.def("get_num_threads", effective_threads,
+               "How many threads a large step uses: 1 without OpenMP or after a fork.");
+    module.def(
+        "set_parallel_threshold", [](std::int64_t elements) { return parallel_threshold.exchange(elements); },
+        py::arg("elements"), "Steps over fewer elements stay on the caller's thread. Returns the setting it replaces.");
+}
+
+}  // namespace downslope::bindings

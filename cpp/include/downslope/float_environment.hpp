@@ -1,0 +1,40 @@
+// The floating-point environment: results must not depend on what another library left in the control register, such
+// as flush-to-zero or a rounding mode.
+#pragma once
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#else
+#include <cfenv>
+#endif
+
+namespace downslope {
+
+// While it lives, this thread computes in the default environment; then the caller's is back as it was, flags included.
+class DefaultFloatEnvironment {
+public:
+    DefaultFloatEnvironment(const DefaultFloatEnvironment&) = delete;
+    DefaultFloatEnvironment& operator=(const DefaultFloatEnvironment&) = delete;
+
+#if defined(__SSE2__)
+    // MXCSR alone, since all arithmetic is SSE's or AVX's; fegetenv would also save the x87, at a hundred times the
+    // cost.
+    DefaultFloatEnvironment() : saved_(_mm_getcsr()) { _mm_setcsr(power_on_default); }
+    ~DefaultFloatEnvironment() { _mm_setcsr(saved_); }
+
+private:
+    static constexpr unsigned power_on_default = 0x1f80;
+    unsigned saved_;
+#else
+    DefaultFloatEnvironment() {
+        std::fegetenv(&saved_);
+        std::fesetenv(FE_DFL_ENV);
+    }
+    ~DefaultFloatEnvironment() { std::fesetenv(&saved_); }
+
+private:
+    std::fenv_t saved_;
+#endif
+};
+
+}  // namespace downslope

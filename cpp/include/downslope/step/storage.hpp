@@ -1,0 +1,107 @@
+// How an array lies in memory, and the codec between that and a buffer of the compute type. Rules never hear of it.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+namespace downslope {
+
+enum class Storage : std::uint8_t { float32, float64 };
+
+template <class T>
+inline constexpr Storage storage_of = std::is_same_v<T, float> ? Storage::float32 : Storage::float64;
+
+constexpr std::int64_t item_size(Storage storage) { return storage == Storage::float32 ? 4 : 8; }
+
+struct Axis {
+    std::int64_t extent;
+    std::int64_t stride;  // in bytes; may be negative, or 0 where an operand that is only read is broadcast
+};
+
+// One operand of a step. It has no axes if its elements lie one behind the other, aligned, in logical order.
+struct View {
+    std::byte* data = nullptr;
+    std::int64_t size = 0;
+    Storage storage = Storage::float32;
+    std::vector<Axis> axes;  // outermost first, merged where one runs on into the next
+};
+
+// A view of the array with these axes, outermost first.
+inline View make_view(void* data, Storage storage, const std::vector<Axis>& axes) {
+    View view{static_cast<std::byte*>(data), 1, storage, {}};
+    for (const Axis& axis : axes) {
+        view.size *= axis.extent;
+        if (axis.extent == 1) continue;
+        if (!view.axes.empty() && view.axes.back().stride == axis.extent * axis.stride)
+            view.axes.back() = {view.axes.back().extent * axis.extent, axis.stride};
+        else
+            view.axes.push_back(axis);
+    }
+    const bool aligned = reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(item_size(storage)) == 0;
+    if (view.axes.empty() && !aligned) view.axes.push_back({1, item_size(storage)});
+    if (view.size == 0 || (view.axes.size() == 1 && view.axes[0].stride == item_size(storage) && aligned))
+        view.axes.clear();
+    return view;
+}
+
+// Whether the loop can work on the view's own memory.
+template <class T>
+bool is_direct(const View& view) {
+    return view.axes.empty() && view.storage == storage_of<T>;
+}
+
+// Calls run(address, stride, offset, count) on the stretches of constant stride that make up elements [first, first +
+// n), in logical (C) order; offset counts from `first`.
+template <class Run>
+void for_each_run(const View& view, std::int64_t first, std::int64_t n, const Run& run) {
+    const std::int64_t width = view.axes.empty() ? view.size : view.axes.back().extent;
+    const std::int64_t stride = view.axes.empty() ? item_size(view.storage) : view.axes.back().stride;
+    for (std::int64_t offset = 0; offset < n;) {
+        std::int64_t row = (first + offset) / width;
+        const std::int64_t column = (first + offset) % width;
+        const std::int64_t count = std::min(width - column, n - offset);
+        std::byte* address = view.data + column * stride;
+        for (std::size_t axis = view.axes.size(); axis-- > 1; row /= view.axes[axis - 1].extent)
+            address += row % view.axes[axis - 1].extent * view.axes[axis - 1].stride;
+        run(address, stride, offset, count);
+        offset += count;
+    }
+}
+
+// Elements are moved by memcpy because they need not be aligned; for aligned ones it compiles to the same plain move.
+template <class Stored, class T>
+void decode_as(const View& view, std::int64_t first, std::int64_t n, T* out) {
+    for_each_run(view, first, n,
+                 [&](const std::byte* address, std::int64_t stride, std::int64_t offset, std::int64_t count) {
+                     for (std::int64_t i = 0; i < count; ++i) {
+                         Stored value;
+                         std::memcpy(&value, address + i * stride, sizeof value);
+                         out[offset + i] = static_cast<T>(value);
+                     }
+                 });
+}
+
+// Elements [first, first + n) as T.
+template <class T>
+void decode(const View& view, std::int64_t first, std::int64_t n, T* out) {
+    switch (view.storage) {
+        case Storage::float32:
+            return decode_as<float>(view, first, n, out);
+        case Storage::float64:
+            return decode_as<double>(view, first, n, out);
+    }
+}
+
+// Back into elements [first, first + n) of a view that holds T.
+template <class T>
+void encode(const View& view, std::int64_t first, std::int64_t n, const T* in) {
+    for_each_run(view, first, n, [&](std::byte* address, std::int64_t stride, std::int64_t offset, std::int64_t count) {
+        for (std::int64_t i = 0; i < count; ++i) std::memcpy(address + i * stride, in + offset + i, sizeof(T));
+    });
+}
+
+}  // namespace downslope

@@ -1,0 +1,47 @@
+"""Optimization on CPUs, for people who live in NumPy."""
+
+from downslope import reference
+from downslope.config import __version__, isa, show_config
+from downslope.minimize import minibatches
+from downslope.rules import (
+    NAG,
+    OPTIMIZERS,
+    SGD,
+    AdaBelief,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+)
+from downslope.threads import get_num_threads, num_threads, set_num_threads
+
+__all__ = [
+    "NAG",
+    "OPTIMIZERS",
+    "SGD",
+    "AdaBelief",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "__version__",
+    "get_num_threads",
+    "isa",
+    "minibatches",
+    "num_threads",
+    "reference",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,62 @@
+"""AdaBelief: steps scaled by the belief in the gradient, its deviation from its own moving average."""
+
+from downslope.rules.optimizer import Optimizer
+
+
+class AdaBelief(Optimizer):
+    r"""AdaBelief: steps scaled by the belief in the gradient, its deviation from its own moving average.
+
+    .. math::
+
+       m_t &= \beta_1 m_{t-1} + (1-\beta_1) g_t \\
+       s_t &= \beta_2 s_{t-1} + (1-\beta_2) (g_t - m_t)^2 + \epsilon_{root} \\
+       p_t &= p_{t-1} - \frac{\gamma}{c_1} \frac{m_t}{\sqrt{s_t / c_2} + \epsilon}
+
+    Parameters
+    ----------
+    params
+        The arrays to update: see `Optimizer`.
+    lr : float or callable, default 1e-3
+        Learning rate, >= 0, or a schedule ``lr(step) -> float``.
+    betas : (float, float), default (0.9, 0.999)
+        Decay of the moving averages, each in [0, 1).
+    eps : float, default 1e-16
+        Added to the root in the denominator, >= 0.
+    eps_root : float, default 1e-16
+        Added to s at every step, >= 0; it accumulates there. 0 is the plain form.
+    amsgrad : bool, default False
+        Whether the denominator uses the largest average so far, ``max_exp_avg_var``.
+    rectify : bool, default False
+        Whether to rectify the variance as `RAdam` does, with momentum alone until it is tractable.
+    **options
+        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+
+    Notes
+    -----
+    State: ``exp_avg`` (m), ``exp_avg_var`` (s), and ``max_exp_avg_var`` if amsgrad.
+
+    References
+    ----------
+    .. [1] J. Zhuang et al., "AdaBelief optimizer: adapting stepsizes by the belief in observed gradients", NeurIPS 2020,
+           arXiv:2010.07468.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import downslope as ds
+    >>> p = np.array([1.0, -2.0])
+    >>> opt = ds.AdaBelief(p, lr=0.09)
+    >>> opt.step(np.array([0.5, -0.5]))
+    >>> p
+    array([ 0.9, -1.9])
+    """
+
+    rule = "adabelief"
+    source = "Zhuang et al. 2020, arXiv:2010.07468"
+
+    def __init__(
+        self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-16, eps_root=1e-16, *, amsgrad=False, rectify=False, **options
+    ):
+        super().__init__(
+            params, lr=lr, betas=betas, eps=eps, eps_root=eps_root, amsgrad=amsgrad, rectify=rectify, **options
+        )

@@ -1,0 +1,55 @@
+"""Adagrad: steps divided by the root of the sum of all squared gradients."""
+
+from downslope.rules.optimizer import Optimizer
+
+
+class Adagrad(Optimizer):
+    r"""Adagrad: steps divided by the root of the sum of all squared gradients.
+
+    .. math::
+
+       s_t &= s_{t-1} + g_t^2 \\
+       p_t &= p_{t-1} - \frac{\gamma}{1 + (t-1) \eta} \frac{g_t}{\sqrt{s_t} + \epsilon}
+
+    Parameters
+    ----------
+    params
+        The arrays to update: see `Optimizer`.
+    lr : float or callable, default 1e-2
+        Learning rate, >= 0, or a schedule ``lr(step) -> float``.
+    lr_decay : float, default 0.0
+        :math:`\eta \ge 0`. Decoupled weight decay uses the lr without it.
+    initial_accumulator_value : float, default 0.0
+        :math:`s_0 \ge 0`.
+    eps : float, default 1e-10
+        Added to the root in the denominator, >= 0.
+    **options
+        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+
+    Notes
+    -----
+    State: ``sum``.
+
+    References
+    ----------
+    .. [1] J. Duchi, E. Hazan and Y. Singer, "Adaptive subgradient methods for online learning and stochastic
+           optimization", JMLR 12, 2011.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import downslope as ds
+    >>> p = np.array([1.0, -2.0])
+    >>> opt = ds.Adagrad(p, lr=0.1)
+    >>> opt.step(np.array([0.5, -0.5]))
+    >>> p
+    array([ 0.9, -1.9])
+    """
+
+    rule = "adagrad"
+    source = "Duchi, Hazan & Singer 2011"
+
+    def __init__(self, params, lr=1e-2, lr_decay=0.0, initial_accumulator_value=0.0, eps=1e-10, **options):
+        super().__init__(
+            params, lr=lr, lr_decay=lr_decay, initial_accumulator_value=initial_accumulator_value, eps=eps, **options
+        )

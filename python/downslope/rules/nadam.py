@@ -1,0 +1,53 @@
+"""NAdam: Adam with Nesterov momentum."""
+
+from downslope.rules.optimizer import Optimizer
+
+
+class NAdam(Optimizer):
+    r"""NAdam: Adam with Nesterov momentum.
+
+    .. math::
+
+       \mu_t &= \beta_1 (1 - \tfrac{1}{2} 0.96^{t \psi}), \qquad P_t = \mu_1 \cdots \mu_t \\
+       p_t &= p_{t-1} - \gamma \left[ \frac{(1-\mu_t) g_t}{1 - P_t} + \frac{\mu_{t+1} m_t}{1 - P_{t+1}} \right] \Big/ (\sqrt{v_t / c_2} + \epsilon)
+
+    Parameters
+    ----------
+    params
+        The arrays to update: see `Optimizer`.
+    lr : float or callable, default 2e-3
+        Learning rate, >= 0, or a schedule ``lr(step) -> float``.
+    betas : (float, float), default (0.9, 0.999)
+        Decay of the moving averages, each in [0, 1).
+    eps : float, default 1e-8
+        Added to the root in the denominator, >= 0.
+    momentum_decay : float or None, default 4e-3
+        :math:`\psi \ge 0`. None is the form with constant momentum,
+        :math:`[\beta_1 m_t / (1 - \beta_1^{t+1}) + (1-\beta_1) g_t / (1 - \beta_1^t)]` in the brackets.
+    **options
+        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+
+    Notes
+    -----
+    m, v and c are those of `Adam`. State: ``exp_avg`` (m), ``exp_avg_sq`` (v), and ``mu_product`` (P, in float64).
+
+    References
+    ----------
+    .. [1] T. Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import downslope as ds
+    >>> p = np.array([1.0, -2.0])
+    >>> opt = ds.NAdam(p, lr=0.1, momentum_decay=None)
+    >>> opt.step(np.array([0.5, -0.5]))
+    >>> p
+    array([ 0.85263158, -1.85263158])
+    """
+
+    rule = "nadam"
+    source = "Dozat 2016"
+
+    def __init__(self, params, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, momentum_decay=4e-3, **options):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, momentum_decay=momentum_decay, **options)

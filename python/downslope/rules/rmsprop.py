@@ -1,0 +1,57 @@
+"""RMSprop: steps divided by the root of a moving average of squared gradients."""
+
+from downslope.rules.optimizer import Optimizer
+
+
+class RMSprop(Optimizer):
+    r"""RMSprop: steps divided by the root of a moving average of squared gradients.
+
+    .. math::
+
+       v_t &= \alpha v_{t-1} + (1-\alpha) g_t^2 \\
+       a_t &= \alpha a_{t-1} + (1-\alpha) g_t, \quad v'_t = \max(v_t - a_t^2, 0) \ \text{(centered; else } v'_t = v_t) \\
+       b_t &= \mu b_{t-1} + \frac{g_t}{\sqrt{v'_t} + \epsilon} \\
+       p_t &= p_{t-1} - \gamma b_t
+
+    Parameters
+    ----------
+    params
+        The arrays to update: see `Optimizer`.
+    lr : float or callable, default 1e-2
+        Learning rate, >= 0, or a schedule ``lr(step) -> float``.
+    alpha : float, default 0.99
+        Decay of the averages, in [0, 1].
+    eps : float, default 1e-8
+        Added to the root in the denominator, >= 0.
+    momentum : float, default 0.0
+        :math:`\mu \ge 0`.
+    centered : bool, default False
+        Whether to divide by an estimate of the gradient's standard deviation instead of its root mean square.
+    **options
+        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+
+    Notes
+    -----
+    State: ``square_avg`` (v), ``grad_avg`` (a, if centered), ``momentum_buffer`` (b, with momentum).
+
+    References
+    ----------
+    .. [1] T. Tieleman and G. Hinton, "Lecture 6.5 - rmsprop", Coursera: Neural Networks for Machine Learning, 2012.
+    .. [2] A. Graves, "Generating sequences with recurrent neural networks", arXiv:1308.0850, 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import downslope as ds
+    >>> p = np.array([1.0, -2.0])
+    >>> opt = ds.RMSprop(p, alpha=0.75, lr=0.1)
+    >>> opt.step(np.array([0.5, -0.5]))
+    >>> p
+    array([ 0.8, -1.8])
+    """
+
+    rule = "rmsprop"
+    source = "Tieleman & Hinton 2012, lecture 6.5; centered: Graves 2013, arXiv:1308.0850"
+
+    def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, momentum=0.0, centered=False, **options):
+        super().__init__(params, lr=lr, alpha=alpha, eps=eps, momentum=momentum, centered=centered, **options)

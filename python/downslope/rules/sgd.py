@@ -1,0 +1,62 @@
+"""Stochastic gradient descent, with momentum and Nesterov's variant of it."""
+
+from downslope.rules.optimizer import Optimizer
+
+
+class SGD(Optimizer):
+    r"""Stochastic gradient descent, with momentum and Nesterov's variant of it.
+
+    .. math::
+
+       b_t &= \mu b_{t-1} + (1 - \tau) g_t, \qquad b_1 = g_1 \\
+       d_t &= g_t + \mu b_t \ \text{(nesterov)}, \quad b_t \ \text{(momentum)}, \quad g_t \ \text{(neither)} \\
+       p_t &= p_{t-1} - \gamma d_t
+
+    Parameters
+    ----------
+    params
+        The arrays to update: see `Optimizer`.
+    lr : float or callable, default 1e-2
+        Learning rate, >= 0, or a schedule ``lr(step) -> float``.
+    momentum : float, default 0.0
+        :math:`\mu \ge 0`; 0 keeps no state.
+    dampening : float, default 0.0
+        :math:`\tau`.
+    nesterov : bool, default False
+        Needs momentum > 0 and dampening 0.
+    **options
+        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+
+    Notes
+    -----
+    State: ``momentum_buffer``, with momentum. This is PyTorch's dialect: the learning rate multiplies the buffer, and
+    isn't in it. For Nesterov's method with the gradient taken at the look-ahead point, see `NAG`.
+
+    References
+    ----------
+    .. [1] H. Robbins and S. Monro, "A stochastic approximation method", 1951.
+    .. [2] B. T. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+    .. [3] I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import downslope as ds
+    >>> p = np.array([1.0, -2.0])
+    >>> opt = ds.SGD(p, lr=0.1)
+    >>> opt.step(np.array([0.5, -0.5]))
+    >>> p
+    array([ 0.95, -1.95])
+    """
+
+    rule = "sgd"
+    source = "Robbins & Monro 1951; Polyak 1964; Sutskever et al. 2013"
+
+    def __init__(self, params, lr=1e-2, momentum=0.0, dampening=0.0, nesterov=False, **options):
+        super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, nesterov=nesterov, **options)
+
+    def _check_group(self, values):
+        if values["nesterov"] and values["momentum"] <= 0:
+            raise ValueError(f"nesterov=True needs momentum > 0, got {values['momentum']}")
+        if values["nesterov"] and values["dampening"] != 0:
+            raise ValueError(f"nesterov=True needs dampening 0, got {values['dampening']}")

@@ -1,0 +1,38 @@
+"""Checks of arguments: every message names the argument, its bound and the value."""
+
+import math
+import numbers
+
+import numpy as np
+
+
+def integer(name, value, lower, upper=None):
+    """`value` as an int between `lower` and `upper`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    value = value.__index__()
+    if value < lower or (upper is not None and value > upper):
+        raise ValueError(f"{name} must be >= {lower}{'' if upper is None else f' and <= {upper}'}, got {value}")
+    return value
+
+
+def number(name, value, lower=-math.inf, upper=math.inf, includes_upper=False):
+    """`value` as a finite float in [lower, upper), or in [lower, upper] if that `includes_upper`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    try:
+        x = float(value)
+    except OverflowError:
+        x = math.inf
+    if not (math.isfinite(x) and lower <= x and (x <= upper if includes_upper else x < upper)):
+        bounds = [f">= {lower:g}"] if lower > -math.inf else []
+        bounds.append("finite" if upper == math.inf else f"<{'=' * includes_upper} {upper:g}")
+        raise ValueError(f"{name} must be {' and '.join(bounds)}, got {value!r}")
+    return x
+
+
+def boolean(name, value):
+    """`value` as a bool; an integer is none."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
