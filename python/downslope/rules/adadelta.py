@@ -42,7 +42,7 @@ class Adadelta(Optimizer):
     >>> opt = ds.Adadelta(p)
     >>> opt.step(np.array([0.5, -0.5]))
     >>> p
-    array([ 0.99683774, -1.99683774])
+    array([ 0.99683779, -1.99683779])
     """
 
     rule = "adadelta"

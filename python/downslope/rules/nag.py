@@ -64,7 +64,7 @@ class NAG(Optimizer):
         Raises
         ------
         RuntimeError
-            If it is nested, or `step` is called inside.
+            If it is nested, or `step` or a copy is asked for inside.
         """
         with self._lock:
             self._check_at_home("lookahead()")
@@ -84,6 +84,11 @@ class NAG(Optimizer):
             super().step(grads)
 
     step.__doc__ = Optimizer.step.__doc__
+
+    def __reduce__(self):
+        with self._lock:
+            self._check_at_home("a copy")
+            return super().__reduce__()
 
     def _check_at_home(self, what):
         if self._saved is not None:

@@ -372,7 +372,10 @@ class Optimizer:
             missing = [name for name in self._schema.names if name not in settings]
             if missing:
                 raise ValueError(f"state_dict lacks the hyper-parameters {missing}")
-            values = self._checked(settings, "state_dict")
+            try:
+                values = self._checked(settings, "a group")
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"state_dict: {error}") from error
             groups.append((mine["params"], values))
             for i in group["params"]:
                 fresh = self._state_of(self._params[i], values, {})

@@ -44,7 +44,7 @@ class RMSprop(Optimizer):
     >>> import numpy as np
     >>> import downslope as ds
     >>> p = np.array([1.0, -2.0])
-    >>> opt = ds.RMSprop(p, alpha=0.75, lr=0.1)
+    >>> opt = ds.RMSprop(p, alpha=0.75, lr=0.1, eps=0.0)
     >>> opt.step(np.array([0.5, -0.5]))
     >>> p
     array([ 0.8, -1.8])

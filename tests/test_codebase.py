@@ -1,0 +1,164 @@
+"""The health of the code: layers, lists that must agree, documentation that runs."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import downslope as ds
+from downslope._extension import core
+
+ROOT = Path(__file__).parent.parent
+INCLUDE = ROOT / "cpp" / "include" / "downslope"
+PYTHON = ROOT / "python" / "downslope"
+HEADERS = sorted(INCLUDE.rglob("*.hpp"))
+MODULES = sorted(PYTHON.rglob("*.py"))
+
+# Which folders of the C++ core a folder may include; "" is the ground floor.
+MAY_INCLUDE = {
+    "": {""},
+    "rules": {"", "rules"},
+    "step": {"", "rules", "step"},
+    "curvature": {"", "curvature"},
+    "minimize": {"", "rules", "step", "curvature", "minimize"},
+}
+
+
+def path_id(path):
+    return str(path.relative_to(ROOT))
+
+
+def folder(header):
+    relative = header.relative_to(INCLUDE)
+    return relative.parts[0] if len(relative.parts) > 1 else ""
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=path_id)
+def test_the_direction_of_includes(header):
+    for name in re.findall(r'#include "(.*)"', header.read_text()):
+        target = (header.parent / name).resolve()
+        assert target in HEADERS, f"{name} is not a header of the core"
+        assert folder(target) in MAY_INCLUDE[folder(header)], name
+    outside = re.findall(r"#include <(.*)>", header.read_text())
+    if folder(header) not in ("curvature", "minimize"):
+        assert not [name for name in outside if name.startswith("Eigen")]
+    assert not [name for name in outside if "ython" in name or "pybind" in name]
+
+
+def test_only_parallel_names_openmp():
+    sources = [*HEADERS, *(ROOT / "cpp" / "bindings").glob("*")]
+    names = re.compile(r"omp\.h|#pragma omp|_OPENMP|omp_")
+    assert [path_id(path) for path in sources if names.search(path.read_text())] == [path_id(INCLUDE / "parallel.hpp")]
+
+
+def test_the_core_has_one_element_loop():
+    assert [path_id(h) for h in HEADERS if re.search(r"^ *DOWNSLOPE_SIMD$", h.read_text(), re.MULTILINE)] == [
+        path_id(INCLUDE / "step" / "fused_step.hpp")
+    ]
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs the compiler under the name c++")
+@pytest.mark.parametrize("header", HEADERS, ids=path_id)
+def test_each_header_stands_alone(header):
+    command = ["c++", "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-x", "c++", "-"]
+    result = subprocess.run(command, input=f'#include "{header}"\n', capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def imports(path):
+    """The modules that a file imports, in full."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=path_id)
+def test_the_direction_of_imports(path):
+    inside = path.relative_to(PYTHON).parts
+    allowed_outside = {"numpy"} | set(sys.stdlib_module_names)
+    if inside[0] == "lab":
+        allowed_outside |= {"tqdm"} | ({"matplotlib"} if inside[-1].startswith("plot") else set())
+    for name in imports(path):
+        package, _, rest = name.partition(".")
+        if package != "downslope":
+            assert package in allowed_outside, name
+        elif inside[0] == "lab":
+            assert rest == "" or rest.startswith("lab"), f"{name}: the lab uses the public API alone"
+        elif inside[0] == "reference":
+            assert rest.startswith("reference"), f"{name}: the reference stands on NumPy alone"
+        else:
+            assert not rest.startswith("lab"), name
+            assert not rest.startswith("reference") or inside == ("__init__.py",), name
+
+
+def test_every_rule_has_a_class_and_a_reference():
+    rules = core.rule_names()
+    assert set(rules) == {cls.rule for cls in ds.OPTIMIZERS.values()} == set(ds.reference.RULES)
+    for name, cls in ds.OPTIMIZERS.items():
+        assert getattr(ds, cls.__name__) is cls and cls.__name__ in ds.__all__ and name == cls.__name__.lower()
+        assert cls.source
+        header = name if name != "adamw" else "adam"
+        assert (INCLUDE / "rules" / f"{header}.hpp").exists() and (PYTHON / "rules" / f"{name}.py").exists()
+
+
+@pytest.mark.parametrize("cls", ds.OPTIMIZERS.values(), ids=lambda cls: cls.__name__)
+def test_python_defaults_are_those_of_the_core(cls):
+    """AdamW alone has defaults of its own: it is Adam with another decay."""
+    own = {"weight_decay": 1e-2, "decoupled_weight_decay": True} if cls is ds.AdamW else {}
+    in_core = {}
+    for name, default, kind, *_ in (*core.rule_table(cls.rule), *core.options_table()):
+        value = bool(default) if kind == "flag" else default
+        name, bracket, _ = name.partition("[")
+        in_core[name] = (*in_core.get(name, ()), value) if bracket else value
+    signature = inspect.signature(cls).parameters
+    for name, parameter in signature.items():
+        if name not in ("params", "options"):
+            assert parameter.default == {**in_core, **own}[name], name
+    assert set(in_core) - set(signature) <= {"weight_decay", "decoupled_weight_decay", "maximize", "grad_scale"}
+    group = dict(cls(np.zeros(1)).param_groups[0])
+    del group["params"]
+    assert group == {**in_core, **own}
+
+
+@pytest.mark.parametrize("rule", ds.reference.RULES)
+def test_reference_defaults_are_those_of_the_core(rule):
+    in_core = {}
+    for name, default, kind, *_ in core.rule_table(rule):
+        name, bracket, _ = name.partition("[")
+        value = bool(default) if kind == "flag" else default
+        in_core[name] = (*in_core.get(name, ()), value) if bracket else value
+    assert ds.reference.RULES[rule].__kwdefaults__ == in_core
+
+
+def modules():
+    for found in pkgutil.walk_packages(ds.__path__, "downslope."):
+        if "._core_" not in found.name and not found.name.endswith("_detect"):
+            yield found.name
+
+
+@pytest.mark.parametrize("name", ["downslope", *modules()])
+def test_the_examples_in_docstrings_run(name):
+    before = ds.get_num_threads()
+    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    ds.set_num_threads(before)
+    assert failed == 0
+
+
+@pytest.mark.parametrize("name", [name for name in ds.__all__ if not name.startswith("_")])
+def test_public_names_are_documented(name):
+    thing = getattr(ds, name)
+    if callable(thing):
+        doc = inspect.getdoc(thing)
+        assert doc and ("Examples" in doc or thing is ds.Optimizer)

@@ -1,0 +1,32 @@
+"""The core knows no Python: a C++ program compiles against the headers alone, and gets the same bits."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rule_cases import assert_same_bits
+
+from downslope import reference
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs the compiler under the name c++")
+def test_a_program_without_python(tmp_path):
+    program = tmp_path / "embedding"
+    flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(
+        ["c++", *flags, f"-I{HERE.parent / 'cpp' / 'include'}", str(HERE / "embedding.cpp"), "-o", str(program)],
+        check=True,
+    )
+    printed = [float(line) for line in subprocess.run([program], capture_output=True, check=True).stdout.split()]
+
+    params = [np.array([1.5, -0.5, 2.0], np.float32), np.array([1.5, -0.5])]
+    opt = reference.Optimizer("adam", params, lr=0.01)
+    for _ in range(25):
+        opt.step([4 * p * p * p for p in params])
+    assert_same_bits(np.array(printed[:3], np.float32), params[0])
+    assert_same_bits(np.array(printed[3:5]), params[1])
+    assert printed[5] == 50

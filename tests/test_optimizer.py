@@ -1,0 +1,346 @@
+"""The Python face: structures, groups, schedules, visible state, saving and copying."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from rule_cases import CASES, assert_same_bits, assert_same_optimizers, case_id, pair
+
+import downslope as ds
+
+
+def test_one_array():
+    p = np.array([1.0, 2.0])
+    opt = ds.SGD(p, lr=0.5, momentum=0.5)
+    opt.step(np.array([2.0, 2.0]))
+    assert opt.params is p
+    assert p.tolist() == [0.0, 1.0]
+    assert opt.state["momentum_buffer"].tolist() == [2.0, 2.0]
+    assert opt.state["step"] == 1 and opt.step_count == 1
+
+
+def test_a_sequence():
+    params = (np.ones(2), np.ones(3))
+    opt = ds.SGD(params, lr=1.0)
+    opt.step((np.ones(2), None))
+    opt.step([None, np.ones(3)])
+    assert [p.tolist() for p in opt.params] == [[0, 0], [0, 0, 0]]
+    assert opt.params[0] is params[0] and isinstance(opt.state, list)
+    assert ds.SGD(iter(params)).params[1] is params[1]
+
+
+def test_a_mapping():
+    params = {"w": np.ones(2), 7: np.ones(1)}
+    opt = ds.SGD(params, lr=1.0, momentum=0.9)
+    opt.step({7: np.ones(1), "w": np.full(2, 2.0)})
+    assert params["w"].tolist() == [-1, -1] and params[7].tolist() == [0]
+    assert list(opt.params) == ["w", 7] and opt.params["w"] is params["w"]
+    assert opt.state["w"]["momentum_buffer"].tolist() == [2, 2]
+
+
+def test_groups():
+    a, b, c = np.ones(1), np.ones(1), np.ones(1)
+    opt = ds.SGD([{"params": [a, b]}, {"params": c, "lr": 0.25, "maximize": True}], lr=0.5)
+    opt.step([np.ones(1)] * 3)
+    assert [p.item() for p in opt.params] == [0.5, 0.5, 1.25]
+    assert [g["lr"] for g in opt.param_groups] == [0.5, 0.25]
+    assert opt.param_groups[0]["params"][1] is b
+    with pytest.raises(ValueError, match="lr differs between the groups"):
+        opt.lr  # noqa: B018
+    opt.lr = 1.0
+    assert opt.lr == 1.0
+    opt.param_groups[1]["maximize"] = False
+    opt.step([None, None, np.ones(1)])
+    assert c.item() == 0.25
+
+
+def test_groups_may_differ_in_their_state(rng):
+    params = [rng.standard_normal(5) for _ in range(3)]
+    single = [p.copy() for p in params]
+    settings = [{"momentum": 0.0}, {"momentum": 0.9}, {"momentum": 0.9, "centered": True}]
+    opt = ds.RMSprop([{"params": p, **s} for p, s in zip(params, settings, strict=True)])
+    alone = [ds.RMSprop(p, **s) for p, s in zip(single, settings, strict=True)]
+    for _ in range(4):
+        grads = [rng.standard_normal(5) for _ in params]
+        opt.step(grads)
+        for each, grad in zip(alone, grads, strict=True):
+            each.step(grad)
+    for p, q in zip(params, single, strict=True):
+        assert_same_bits(p, q)
+    assert [set(s) for s in opt.state] == [
+        {"square_avg", "step"},
+        {"square_avg", "momentum_buffer", "step"},
+        {"square_avg", "grad_avg", "momentum_buffer", "step"},
+    ]
+
+
+def test_a_step_without_any_gradient_does_not_count():
+    opt = ds.Adam([np.ones(2), np.ones(1)])
+    opt.step([None, None])
+    assert opt.step_count == 0
+    opt.step([np.ones(2), None])
+    assert opt.step_count == 1
+    assert [int(s["step"]) for s in opt.state] == [1, 0]
+
+
+def test_empty_arrays_count_their_steps():
+    opt = ds.Adam([np.ones((0, 3)), np.ones(())])
+    opt.step([np.ones((0, 3)), np.ones(())])
+    assert opt.step_count == 1 and int(opt.state[0]["step"]) == 1
+
+
+def test_bound_gradients_are_read_anew_at_every_step(rng):
+    params = [rng.standard_normal(5), rng.standard_normal(4)]
+    opt, ref = pair("adam", params)
+    grads = [np.empty(5), None]
+    opt.bind(grads)
+    grads[1] = "not looked at again"
+    for _ in range(5):
+        grads[0][:] = rng.standard_normal(5)
+        opt.step()
+        ref.step([grads[0], None])
+    other = [rng.standard_normal(5), rng.standard_normal(4)]
+    opt.step(other)  # passed gradients win, and do not unbind
+    ref.step(other)
+    opt.step()
+    ref.step([grads[0], None])
+    assert_same_optimizers(opt, ref)
+
+
+def test_hyper_parameters_may_change_between_steps(rng):
+    params = [rng.standard_normal(5)]
+    opt, ref = pair("adam", params)
+    for lr, betas in ((0.1, (0.9, 0.999)), (0.01, (0.5, 0.9)), (np.float32(0.5), [0.0, 0.0])):
+        opt.lr = lr
+        opt.param_groups[0]["betas"] = betas
+        ref.hyper.update(lr=float(lr), betas=betas)
+        grads = [rng.standard_normal(5)]
+        opt.step(grads)
+        ref.step(grads)
+    assert_same_optimizers(opt, ref)
+    assert type(opt.lr) is float and opt.param_groups[0]["betas"] == (0.0, 0.0)
+
+
+def test_an_option_that_needs_more_state_may_be_set_later(rng):
+    params = [rng.standard_normal(5)]
+    opt, ref = pair("adam", params)
+    opt.bind(params_grad := [rng.standard_normal(5)])
+    opt.step()
+    ref.step(params_grad)
+    m = opt.state[0]["exp_avg"]
+    opt.param_groups[0]["amsgrad"] = True
+    ref.hyper["amsgrad"] = True
+    opt.step()  # still bound
+    ref.step(params_grad)
+    assert_same_optimizers(opt, ref)
+    assert opt.step_count == 2
+    opt.param_groups[0]["amsgrad"] = False
+    assert set(opt.state[0]) == {"exp_avg", "exp_avg_sq", "step"}
+    assert np.shares_memory(opt.state[0]["exp_avg"], m)
+
+
+def test_a_schedule_is_called_with_the_step_to_come():
+    p = np.zeros(1)
+    called = []
+
+    def schedule(step):
+        called.append(step)
+        return 1 / step
+
+    opt = ds.SGD([{"params": p}, {"params": np.zeros(1), "lr": 1.0}], lr=schedule)
+    opt.step([np.ones(1)] * 2)
+    opt.step([None, None])
+    opt.step([np.ones(1)] * 2)
+    assert called == [1, 2, 2]
+    assert p.item() == -1.5
+    assert opt.param_groups[0]["lr"] is schedule
+
+
+def test_state_is_visible_and_its_mapping_is_fixed():
+    opt = ds.Adam(np.zeros(2), lr=1.0)
+    opt.state["exp_avg"][:] = 1.0
+    opt.state["exp_avg_sq"][:] = 1.0
+    opt.step(np.zeros(2))
+    assert (opt.params != 0).all()
+    with pytest.raises(TypeError):
+        opt.state["exp_avg"] = np.zeros(2)
+    with pytest.raises(ValueError, match="does not own its data"):
+        opt.state["exp_avg"].resize((100,), refcheck=False)
+
+
+def test_add_param_group():
+    opt = ds.SGD([np.ones(1)], lr=0.5)
+    opt.step([np.ones(1)])
+    opt.add_param_group({"params": np.ones(1), "lr": 0.25})
+    opt.add_param_group({"params": [np.ones(1), np.ones(2)]})
+    opt.step([np.ones(1), np.ones(1), None, np.ones(2)])
+    assert [p.tolist() for p in opt.params] == [[0.0], [0.75], [1.0], [0.5, 0.5]]
+    assert opt.step_count == 2
+    with pytest.raises(ValueError, match=r"params\[4\] is params\[0\]"):
+        opt.add_param_group({"params": opt.params[0]})
+    assert len(opt.params) == 4
+    with pytest.raises(ValueError, match="entry 'params'"):
+        opt.add_param_group({"lr": 1.0})
+
+    named = ds.SGD({"a": np.ones(1)})
+    named.add_param_group({"params": {"b": np.ones(2)}, "lr": 0.5})
+    named.step({"b": np.ones(2), "a": None})
+    assert named.params["b"].tolist() == [0.5, 0.5]
+    with pytest.raises(ValueError, match=r"new names, got \['a'\] again"):
+        named.add_param_group({"params": {"a": np.ones(1)}})
+    with pytest.raises(ValueError, match="must be a mapping from new names"):
+        named.add_param_group({"params": [np.ones(1)]})
+    with pytest.raises(ValueError, match="params is one array"):
+        ds.SGD(np.ones(1)).add_param_group({"params": np.ones(1)})
+
+
+def test_adding_arrays_lets_bound_gradients_go():
+    opt = ds.SGD([np.ones(1)])
+    opt.bind([np.ones(1)])
+    opt.add_param_group({"params": np.ones(1)})
+    with pytest.raises(RuntimeError):
+        opt.step()
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+@pytest.mark.parametrize("way", ["state_dict", "pickle", "deepcopy"])
+def test_going_on_from_a_copy_gives_the_same_bits(case, way, rng):
+    name, hyper = case
+    cls = ds.OPTIMIZERS[name]
+    grads = [[rng.standard_normal(5), None if t % 2 else rng.standard_normal((2, 3))] for t in range(10)]
+    opt = cls([rng.standard_normal(5), rng.standard_normal((2, 3))], **hyper, weight_decay=0.01)
+    for g in grads[:5]:
+        opt.step(g)
+    if way == "state_dict":
+        twin = cls([p.copy() for p in opt.params], lr=123.0)
+        twin.load_state_dict(opt.state_dict())
+    else:
+        twin = copy.deepcopy(opt) if way == "deepcopy" else pickle.loads(pickle.dumps(opt))
+    assert not any(np.shares_memory(p, q) for p, q in zip(opt.params, twin.params, strict=True))
+    assert type(twin) is cls and twin.step_count == 5
+    for g in grads[5:]:
+        opt.step(g)
+        twin.step(g)
+    for p, q in zip(opt.params, twin.params, strict=True):
+        assert_same_bits(p, q)
+    np.testing.assert_equal(opt.state_dict(), twin.state_dict())
+
+
+def half_of(step):
+    return 0.5 / step
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ds.Adam(np.ones(2), lr=half_of),
+        lambda: ds.Adam({"a": np.ones(2), "b": np.ones(3, "f4")}),
+        lambda: ds.Adam([{"params": np.ones(2)}, {"params": [np.ones(3), np.ones(1)], "lr": half_of, "amsgrad": True}]),
+        lambda: _extended(ds.Adam({"a": np.ones(2)})),
+    ],
+)
+def test_copies_keep_structure_groups_and_schedules(make):
+    opt = make()
+    opt.bind(_ones_like(opt.params))
+    opt.step()
+    twin = copy.deepcopy(opt)
+    assert repr(twin) == repr(opt)
+    assert [g["lr"] for g in twin.param_groups] == [g["lr"] for g in opt.param_groups]
+    with pytest.raises(RuntimeError):  # bindings stay behind
+        twin.step()
+    opt.step()
+    twin.step(_ones_like(twin.params))
+    np.testing.assert_equal(twin.params, opt.params)
+    np.testing.assert_equal(twin.state_dict(), opt.state_dict())
+
+
+def _ones_like(params):
+    if isinstance(params, dict):
+        return {name: np.ones_like(p) for name, p in params.items()}
+    return [np.ones_like(p) for p in params] if isinstance(params, list) else np.ones_like(params)
+
+
+def _extended(opt):
+    opt.add_param_group({"params": {"b": np.ones(2)}, "weight_decay": 0.5})
+    return opt
+
+
+def test_deepcopy_with_its_parameters_keeps_them_together():
+    params = {"w": np.ones(3)}
+    twin_params, twin = copy.deepcopy((params, ds.SGD(params)))
+    assert twin.params["w"] is twin_params["w"]
+
+
+def test_a_state_dict_is_a_snapshot():
+    opt = ds.SGD(np.ones(2), momentum=0.9)
+    opt.step(np.ones(2))
+    saved = opt.state_dict()
+    opt.step(np.ones(2))
+    assert saved["state"][0]["momentum_buffer"].tolist() == [1, 1] and saved["state"][0]["step"] == 1
+
+
+def test_loading_keeps_a_schedule_and_bound_gradients():
+    opt = ds.SGD(np.ones(2), lr=half_of)
+    g = np.ones(2)
+    opt.bind(g)
+    saved = opt.state_dict()
+    assert saved["param_groups"][0]["lr"] is None
+    opt.load_state_dict(saved)
+    assert opt.lr is half_of
+    opt.step()
+    assert opt.params.tolist() == [0.5, 0.5]
+
+
+def test_repr():
+    opt = ds.SGD([np.ones(2000), np.ones(1)], lr=0.5)
+    assert repr(opt).splitlines() == [
+        "SGD(2 arrays of 2,001 elements, step_count=0",
+        "    group 0: 2 arrays, lr=0.5, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0, "
+        "decoupled_weight_decay=False, maximize=False, grad_scale=1.0)",
+    ]
+
+
+class TestLookahead:
+    def test_it_is_nesterovs_method(self, rng):
+        """p_{t} = y_{t-1} - lr grad(y_{t-1}), y = p + mu v: the two-sequence form, to rounding."""
+        A = np.diag([1.0, 10.0])
+        p = np.array([1.0, 1.0])
+        opt = ds.NAG(p, lr=0.05, momentum=0.8)
+        x, v = p.copy(), np.zeros(2)
+        for _ in range(30):
+            with opt.lookahead():
+                np.testing.assert_allclose(p, x + 0.8 * v, rtol=1e-14)
+                g = A @ p
+            opt.step(g)
+            v = 0.8 * v - 0.05 * (A @ (x + 0.8 * v))
+            x = x + v
+            np.testing.assert_allclose(p, x, rtol=1e-12)
+
+    def test_it_restores_the_very_bits(self, rng):
+        params = [np.array([-0.0, np.nan, 1e-310, 1.0]), rng.standard_normal((6, 6))[::2, ::-1], np.float32([1e30, 3])]
+        opt = ds.NAG(params, momentum=0.7)
+        opt.step([np.ones(p.shape, p.dtype) for p in params])
+        before = [p.tobytes() for p in params]
+        with pytest.raises(ZeroDivisionError), opt.lookahead():
+            assert params[1].tobytes() != before[1]
+            1 / 0  # noqa: B018
+        assert [p.tobytes() for p in params] == before
+
+    def test_what_must_not_happen_inside(self):
+        opt = ds.NAG(np.ones(2))
+        with opt.lookahead():
+            with pytest.raises(RuntimeError, match=r"step\(\) inside lookahead"):
+                opt.step(np.ones(2))
+            with pytest.raises(RuntimeError, match=r"lookahead\(\) inside lookahead"), opt.lookahead():
+                pass
+            with pytest.raises(RuntimeError, match="inside lookahead"):
+                copy.deepcopy(opt)
+        assert opt.params.tolist() == [1, 1]
+        opt.step(np.ones(2))
+
+    def test_groups_have_their_own_momentum(self):
+        opt = ds.NAG([{"params": np.zeros(1)}, {"params": np.zeros(1), "momentum": 0.5}], lr=1.0, momentum=0.25)
+        opt.step([np.ones(1)] * 2)
+        with opt.lookahead():
+            assert [p.item() for p in opt.params] == [-1.25, -1.5]
