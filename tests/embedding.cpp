@@ -23,7 +23,8 @@ int main() {
 
     AdamHyper hyper;
     hyper.lr = 0.01;
-    const std::vector<double> values{hyper.lr, hyper.beta1, hyper.beta2, hyper.eps, hyper.amsgrad, hyper.bias_correction};
+    const std::vector<double> values{hyper.lr,  hyper.beta1,   hyper.beta2,
+                                     hyper.eps, hyper.amsgrad, hyper.bias_correction};
     const CompiledRule* rule = find_rule("adam", values);
     if (rule == nullptr || find_rule("no such rule", values) != nullptr) return 1;
 

@@ -27,7 +27,12 @@ SWAPPED = np.dtype(np.float64).newbyteorder()
 BAD_GRADS = {
     "not an array": (2, [1.0] * 5, TypeError, r"grads\[2\] must be a NumPy array, got list"),
     "a scalar": (2, np.float64(1), TypeError, r"grads\[2\] must be a NumPy array, got float64"),
-    "integers": (2, np.ones(5, int), TypeError, r'grads\[2\] must have dtype float32 or float64, got int64.*astype\("float64"\)'),
+    "integers": (
+        2,
+        np.ones(5, int),
+        TypeError,
+        r'grads\[2\] must have dtype float32 or float64, got int64.*astype\("float64"\)',
+    ),
     "bools": (2, np.ones(5, bool), TypeError, "got bool"),
     "complex": (2, np.ones(5, complex), TypeError, "got complex128"),
     "objects": (2, np.ones(5, object), TypeError, "got object"),
@@ -38,7 +43,12 @@ BAD_GRADS = {
     "byte-swapped": (2, np.ones(5, SWAPPED), TypeError, f"got {re.escape(SWAPPED.str)}"),
     "masked": (2, np.ma.ones(5), TypeError, r"grads\[2\] is a masked array"),
     "unsafe cast": (0, np.ones(3), TypeError, r'grads\[0\] is float64.*safely to float32.*astype\("float32"\)'),
-    "wrong shape": (1, np.ones(4), ValueError, r"grads\[1\] must have the shape of its parameter, \(2, 2\), got \(4,\)"),
+    "wrong shape": (
+        1,
+        np.ones(4),
+        ValueError,
+        r"grads\[1\] must have the shape of its parameter, \(2, 2\), got \(4,\)",
+    ),
     "would broadcast": (1, np.ones((1, 2)), ValueError, r"got \(1, 2\)"),
     "zero axes": (2, np.ones(()), ValueError, r"\(5,\), got \(\)"),
 }
@@ -137,7 +147,11 @@ BAD_PARAMS = {
     "a list of numbers": ([1.0], TypeError, r"params\[0\] must be a NumPy array, got float"),
     "nested": ([[np.ones(2)]], TypeError, r"params\[0\] must be a NumPy array, got list"),
     "a string": ("abc", TypeError, "got str"),
-    "integers": (np.ones(2, int), TypeError, r'params must have dtype float32 or float64, got int64: pass .*astype\("float64"\)'),
+    "integers": (
+        np.ones(2, int),
+        TypeError,
+        r'params must have dtype float32 or float64, got int64: pass .*astype\("float64"\)',
+    ),
     "bools": (np.ones(2, bool), TypeError, "got bool"),
     "complex": (np.ones(2, complex), TypeError, "got complex128"),
     "objects": (np.ones(2, object), TypeError, "got object"),
@@ -266,7 +280,12 @@ BAD_HYPER = [
     ("NAdam", {"momentum_decay": -1.0}, ValueError, "momentum_decay must be >= 0 and finite"),
     ("SGD", {"dampening": np.nan}, ValueError, "dampening must be finite, got nan"),
     ("SGD", {"nesterov": True}, ValueError, "nesterov=True needs momentum > 0, got 0.0"),
-    ("SGD", {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, ValueError, "nesterov=True needs dampening 0, got 0.1"),
+    (
+        "SGD",
+        {"nesterov": True, "momentum": 0.9, "dampening": 0.1},
+        ValueError,
+        "nesterov=True needs dampening 0, got 0.1",
+    ),
 ]
 
 

@@ -51,7 +51,11 @@ def test_layout(name, layout, grad_layout, dtype, rng, forced_threads):
     opt, ref = pair(name, [param])
     for step in range(5):
         values = rng.standard_normal(param.shape).astype(dtype)
-        grad = LAYOUTS[layout](dtype) if grad_layout == "the same" else np.zeros(param.shape, dtype, grad_layout[0].upper())
+        grad = (
+            LAYOUTS[layout](dtype)
+            if grad_layout == "the same"
+            else np.zeros(param.shape, dtype, grad_layout[0].upper())
+        )
         grad[...] = values
         with forced_threads(1 + step % 3):
             opt.step([grad])

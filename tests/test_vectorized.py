@@ -31,7 +31,9 @@ OPERATIONS = {
 }
 
 pytestmark = [
-    pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the instructions looked for are x86-64's"),
+    pytest.mark.skipif(
+        platform.machine() not in ("x86_64", "AMD64"), reason="the instructions looked for are x86-64's"
+    ),
     pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump, which comes with GCC's binutils"),
 ]
 
@@ -46,7 +48,8 @@ def kernels(level):
     found = {}
     for block in text.split("\n\n"):
         head = re.match(
-            r"[0-9a-f]+ <void downslope::update_elements<downslope::(\w+)(<[^>]*>)?, (float|double), (true|false)", block
+            r"[0-9a-f]+ <void downslope::update_elements<downslope::(\w+)(<[^>]*>)?, (float|double), (true|false)",
+            block,
         )
         if head:
             lines = re.findall(r"^ *([0-9a-f]+):\t(.*)$", block, re.MULTILINE)

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
@@ -30,30 +31,30 @@ std::optional<Storage> native_storage(const py::dtype& dtype) {
     return std::nullopt;
 }
 
-// What a captured pointer and its view rest on.
+// What a view of an array rests on. Compared at every step, so it reads the array's fields without taking references.
 class Snapshot {
 public:
     Snapshot() = default;
     explicit Snapshot(const py::array& array)
         : type_(py::type::of(array)),
-          data_(array.data()),
           dtype_(array.dtype()),
+          data_(array.data()),
           shape_(array.shape(), array.shape() + array.ndim()),
           strides_(array.strides(), array.strides() + array.ndim()) {}
 
     bool still_holds(const py::handle& object) const {
         if (!py::type::handle_of(object).is(type_)) return false;
-        const auto array = py::reinterpret_borrow<py::array>(object);
-        const auto ndim = static_cast<std::size_t>(array.ndim());
-        return array.data() == data_ && array.dtype().is(dtype_) && ndim == shape_.size() &&
-               std::equal(shape_.begin(), shape_.end(), array.shape()) &&
-               std::equal(strides_.begin(), strides_.end(), array.strides());
+        const auto* array = py::detail::array_proxy(object.ptr());
+        if (array->data != data_ || array->descr != dtype_.ptr()) return false;
+        if (array->nd != static_cast<int>(shape_.size())) return false;
+        for (std::size_t k = 0; k < shape_.size(); ++k)
+            if (array->dimensions[k] != shape_[k] || array->strides[k] != strides_[k]) return false;
+        return true;
     }
 
 private:
-    py::object type_;
+    py::object type_, dtype_;
     const void* data_ = nullptr;
-    py::object dtype_;
     std::vector<py::ssize_t> shape_, strides_;
 };
 
@@ -95,26 +96,93 @@ struct Gradient {
     View view;
 };
 
+using GroupValues = std::pair<std::vector<double>, std::vector<double>>;  // of the rule, and of the options
+
+// The arrays of an optimizer: checked by Python, captured here.
+struct Captured {
+    std::vector<std::string> labels;  // "", "[0]" or "['name']", as in params[0]
+    std::vector<py::array> params;
+    std::vector<Snapshot> snapshots;
+    std::vector<py::object> kept;  // everything whose memory a step writes
+    std::vector<Protected> protected_memory;
+    std::vector<Array> arrays;
+
+    // `rows` of (label, group, parameter, state arrays, step count, running product or None)
+    explicit Captured(const py::list& rows) {
+        for (const py::handle& item : rows) {
+            const auto row = item.cast<py::tuple>();
+            const auto param = row[2].cast<py::array>();
+            const Storage storage = *native_storage(param.dtype());
+            labels.push_back(row[0].cast<std::string>());
+            Array array{row[1].cast<std::size_t>(),
+                        storage,
+                        view_of(param, storage, walks_backwards(param)),
+                        {},
+                        nullptr,
+                        nullptr};
+            protect(param, "params" + labels.back());
+            for (const py::handle& state : row[3]) {
+                array.state.push_back(view_of(state.cast<py::array>(), storage, walks_backwards(param)));
+                protect(state.cast<py::array>(), "the state of params" + labels.back());
+            }
+            array.step_count = static_cast<std::int64_t*>(row[4].cast<py::array>().mutable_data());
+            if (!row[5].is_none()) array.product = static_cast<double*>(row[5].cast<py::array>().mutable_data());
+            arrays.push_back(std::move(array));
+            params.push_back(param);
+            snapshots.emplace_back(param);
+            kept.push_back(row);
+        }
+        std::sort(protected_memory.begin(), protected_memory.end(),
+                  [](const auto& a, const auto& b) { return a.low < b.low; });
+        std::uintptr_t highest = 0;
+        for (Protected& entry : protected_memory) entry.highest_so_far = highest = std::max(highest, entry.high);
+    }
+
+    void protect(const py::array& array, std::string name) {
+        const auto [low, high] = interval(array);
+        if (low < high) protected_memory.push_back({low, high, 0, array, std::move(name)});
+    }
+};
+
 class NumpyStepper {
 public:
     std::int64_t step_count = 0;  // of calls that moved anything
 
-    using GroupValues = std::pair<std::vector<double>, std::vector<double>>;
+    explicit NumpyStepper(std::string rule) : rule_(std::move(rule)) {}
 
-    // `arrays` has rows (label, group, parameter, state arrays, step count, running product or None), checked by
-    // Python.
-    NumpyStepper(const std::string& rule, const std::vector<GroupValues>& groups, const py::list& arrays)
-        : rule_(rule), stepper_(make_groups(groups), capture(arrays)), passed_gradients_(params_.size()) {
-        views_.reserve(params_.size());
-        std::sort(protected_.begin(), protected_.end(), [](const auto& a, const auto& b) { return a.low < b.low; });
-        std::uintptr_t highest = 0;
-        for (Protected& entry : protected_) entry.highest_so_far = highest = std::max(highest, entry.high);
+    // One thread at a time: `with stepper:` in Python. Nobody waits for it while holding the GIL.
+    void lock() {
+        if (mutex_.try_lock()) return;
+        const py::gil_scoped_release released;
+        mutex_.lock();
+    }
+    void unlock() { mutex_.unlock(); }
+
+    // Takes these groups and arrays in place of what it had. Bound gradients stay, if there are as many, and are
+    // examined again at the next step.
+    void install(const std::vector<GroupValues>& groups, const py::list& rows) {
+        const std::lock_guard<NumpyStepper> locked(*this);
+        Captured captured(rows);
+        std::vector<Group> made;
+        for (const GroupValues& group : groups) made.push_back(make_group(group));
+        const std::size_t count = captured.params.size();
+        std::vector<Gradient> passed(count), bound(count);
+        views_.reserve(count);
+        stepper_.emplace(std::move(made), captured.arrays);
+        captured_.emplace(std::move(captured));
+        passed_gradients_ = std::move(passed);
+        bound_gradients_ = std::move(bound);
+        if (bound_ && bound_->size() != count) bound_.reset();
     }
 
-    void set_group(std::size_t index, const GroupValues& values) { stepper_.group(index) = make_group(values); }
+    void set_group(std::size_t index, const GroupValues& values) {
+        const std::lock_guard<NumpyStepper> locked(*this);
+        stepper_->group(index) = make_group(values);
+    }
 
     void bind(const py::list& grads) {
-        std::vector<Gradient> gradients(params_.size());
+        const std::lock_guard<NumpyStepper> locked(*this);
+        std::vector<Gradient> gradients(captured_->params.size());
         accept(grads, gradients);
         bound_ = grads;
         bound_gradients_ = std::move(gradients);
@@ -122,19 +190,17 @@ public:
 
     // A step by these gradients, a list that no other code holds: it keeps their memory alive without the GIL.
     void step(const py::list& grads) {
-        check_params();
-        accept(grads, passed_gradients_);
-        step_by(passed_gradients_);
+        const std::lock_guard<NumpyStepper> locked(*this);
+        step_by(grads, passed_gradients_);
     }
 
     void step_bound() {
-        check_params();
+        const std::lock_guard<NumpyStepper> locked(*this);
         if (!bound_) {
             PyErr_SetString(PyExc_RuntimeError, "step() has no gradients: pass them, or bind(grads) once");
             throw py::error_already_set();
         }
-        accept(*bound_, bound_gradients_);
-        step_by(bound_gradients_);
+        step_by(*bound_, bound_gradients_);
     }
 
 private:
@@ -147,57 +213,20 @@ private:
         return group;
     }
 
-    std::vector<Group> make_groups(const std::vector<GroupValues>& values) const {
-        std::vector<Group> groups;
-        for (const GroupValues& group : values) groups.push_back(make_group(group));
-        return groups;
-    }
-
-    std::vector<Array> capture(const py::list& rows) {
-        std::vector<Array> arrays;
-        for (const py::handle& item : rows) {
-            const auto row = item.cast<py::tuple>();
-            const auto param = row[2].cast<py::array>();
-            const Storage storage = *native_storage(param.dtype());
-            labels_.push_back(row[0].cast<std::string>());
-            Array array{row[1].cast<std::size_t>(),
-                        storage,
-                        view_of(param, storage, walks_backwards(param)),
-                        {},
-                        nullptr,
-                        nullptr};
-            protect(param, "params" + labels_.back());
-            for (const py::handle& state : row[3]) {
-                array.state.push_back(view_of(state.cast<py::array>(), storage, walks_backwards(param)));
-                protect(state.cast<py::array>(), "the state of params" + labels_.back());
-            }
-            array.step_count = static_cast<std::int64_t*>(row[4].cast<py::array>().mutable_data());
-            if (!row[5].is_none()) array.product = static_cast<double*>(row[5].cast<py::array>().mutable_data());
-            arrays.push_back(std::move(array));
-            params_.push_back(param);
-            param_snapshots_.emplace_back(param);
-            kept_.push_back(row);
-        }
-        return arrays;
-    }
-
-    void protect(const py::array& array, std::string name) {
-        const auto [low, high] = interval(array);
-        if (low < high) protected_.push_back({low, high, 0, array, std::move(name)});
-    }
-
     void check_params() const {
-        for (std::size_t i = 0; i < params_.size(); ++i) {
-            if (!param_snapshots_[i].still_holds(params_[i]))
-                raise_value_error("params" + labels_[i] +
+        for (std::size_t i = 0; i < captured_->params.size(); ++i) {
+            const py::array& param = captured_->params[i];
+            if (!captured_->snapshots[i].still_holds(param))
+                raise_value_error("params" + captured_->labels[i] +
                                   " has been given other memory, shape or dtype since the optimizer was made");
-            if (!params_[i].writeable()) raise_value_error("params" + labels_[i] + " has become read-only");
+            if (!param.writeable()) raise_value_error("params" + captured_->labels[i] + " has become read-only");
         }
     }
 
     // Checks the gradients and takes views of them. Where one looks as the one before it, that view is still right.
     void accept(const py::list& grads, std::vector<Gradient>& gradients) const {
-        for (std::size_t i = 0; i < params_.size(); ++i) {
+        if (grads.size() != gradients.size()) raise_value_error("grads do not match params, which were added to");
+        for (std::size_t i = 0; i < gradients.size(); ++i) {
             const py::handle grad = PyList_GET_ITEM(grads.ptr(), static_cast<py::ssize_t>(i));
             Gradient& gradient = gradients[i];
             gradient.present = !grad.is_none();
@@ -206,20 +235,20 @@ private:
     }
 
     void examine(const py::handle& grad, std::size_t i, Gradient& gradient) const {
-        const std::string name = "grads" + labels_[i];
+        const std::string name = "grads" + captured_->labels[i];
         if (!py::isinstance<py::array>(grad))
             raise_type_error(name + " must be a NumPy array, got " +
                              py::type::of(grad).attr("__name__").cast<std::string>());
         if (py::isinstance(grad, py::module_::import("numpy").attr("ma").attr("MaskedArray")))
             raise_type_error(name + " is a masked array: pass its filled() data");
         const auto array = py::reinterpret_borrow<py::array>(grad);
-        const py::array& param = params_[i];
+        const py::array& param = captured_->params[i];
         const auto storage = native_storage(array.dtype());
         const std::string wanted = py::str(param.dtype()).cast<std::string>();
         if (!storage)
             raise_type_error(name + " must have dtype float32 or float64, got " +
                              py::str(array.dtype()).cast<std::string>() + ": pass grad.astype(\"" + wanted + "\")");
-        if (*storage == Storage::float64 && stepper_.arrays()[i].compute == Storage::float32)
+        if (*storage == Storage::float64 && captured_->arrays[i].compute == Storage::float32)
             raise_type_error(name +
                              " is float64, which does not cast safely to float32, the dtype of its parameter: pass "
                              "grad.astype(\"float32\")");
@@ -234,52 +263,55 @@ private:
     // An update that wrote what a later one still has to read would spoil it.
     void check_overlap(const py::array& grad, const std::string& name) const {
         const auto [low, high] = interval(grad);
-        auto entry =
-            std::lower_bound(protected_.begin(), protected_.end(), high,
-                             [](const Protected& other, std::uintptr_t address) { return other.low < address; });
-        while (entry != protected_.begin() && (--entry)->highest_so_far > low)
+        const std::vector<Protected>& memory = captured_->protected_memory;
+        auto entry = std::lower_bound(memory.begin(), memory.end(), high,
+                                      [](const Protected& other, std::uintptr_t address) { return other.low < address; });
+        while (entry != memory.begin() && (--entry)->highest_so_far > low)
             if (entry->high > low && low < high &&
                 py::module_::import("numpy").attr("shares_memory")(grad, entry->array).cast<bool>())
                 raise_value_error(name + " shares memory with " + entry->name + ": pass a copy");
     }
 
-    void step_by(const std::vector<Gradient>& gradients) {
+    void step_by(const py::list& grads, std::vector<Gradient>& gradients) {
+        check_params();
+        accept(grads, gradients);
         views_.clear();
         std::int64_t elements = 0;
         bool any = false;
         for (const Gradient& gradient : gradients) {
             views_.push_back(gradient.present ? &gradient.view : nullptr);
-            if (gradient.present) elements += gradient.view.size;
-            any = any || gradient.present;
+            if (!gradient.present) continue;
+            elements += gradient.view.size;
+            any = true;
         }
         // While another thread wants the GIL, giving it away costs a switch interval (5 ms): not worth it for a step of
         // a microsecond. NumPy draws the same line.
         std::optional<py::gil_scoped_release> released;
         if (elements >= keep_gil_below) released.emplace();
-        stepper_.step(views_, threads_for(elements));
+        stepper_->step(views_, threads_for(elements));
         step_count += any;
     }
 
+    std::recursive_mutex mutex_;
     std::string rule_;
-    std::vector<std::string> labels_;  // "", "[0]" or "['name']", as in params[0]
-    std::vector<py::array> params_;
-    std::vector<Snapshot> param_snapshots_;
-    std::vector<py::object> kept_;  // everything whose memory the stepper writes
-    std::vector<Protected> protected_;
-    Stepper stepper_;
-    std::vector<Gradient> passed_gradients_, bound_gradients_;
+    std::optional<Captured> captured_;
+    std::optional<Stepper> stepper_;
     std::optional<py::list> bound_;
+    std::vector<Gradient> passed_gradients_, bound_gradients_;
     std::vector<const View*> views_;
 };
 
 }  // namespace
 
 void bind_step(py::module_& module) {
-    py::class_<NumpyStepper>(module, "Stepper", py::module_local(),
-                             "Steps arrays by one rule; the caller validates and locks.")
-        .def(py::init<const std::string&, const std::vector<NumpyStepper::GroupValues>&, const py::list&>(),
-             py::arg("rule"), py::arg("groups"), py::arg("arrays"))
+    py::class_<NumpyStepper>(
+        module, "Stepper", py::module_local(),
+        "Steps arrays, which Python has checked, by one rule. `with stepper:` keeps other threads out.")
+        .def(py::init<std::string>(), py::arg("rule"))
         .def_readwrite("step_count", &NumpyStepper::step_count)
+        .def("__enter__", &NumpyStepper::lock)
+        .def("__exit__", [](NumpyStepper& stepper, const py::args&) { stepper.unlock(); })
+        .def("install", &NumpyStepper::install, py::arg("groups"), py::arg("arrays"))
         .def("set_group", &NumpyStepper::set_group, py::arg("index"), py::arg("values"))
         .def("bind", &NumpyStepper::bind, py::arg("grads"))
         .def("step", &NumpyStepper::step, py::arg("grads"))

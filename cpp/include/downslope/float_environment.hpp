@@ -18,12 +18,16 @@ public:
 
 #if defined(__SSE2__)
     // MXCSR alone, since all arithmetic is SSE's or AVX's; fegetenv would also save the x87, at a hundred times the
-    // cost.
-    DefaultFloatEnvironment() : saved_(_mm_getcsr()) { _mm_setcsr(power_on_default); }
-    ~DefaultFloatEnvironment() { _mm_setcsr(saved_); }
+    // cost. It is written only where that changes something, since reading it is cheap and writing it is not.
+    DefaultFloatEnvironment() : saved_(_mm_getcsr()) {
+        if ((saved_ & ~exception_flags) != power_on_default) _mm_setcsr(power_on_default);
+    }
+    ~DefaultFloatEnvironment() {
+        if (_mm_getcsr() != saved_) _mm_setcsr(saved_);
+    }
 
 private:
-    static constexpr unsigned power_on_default = 0x1f80;
+    static constexpr unsigned power_on_default = 0x1f80, exception_flags = 0x3f;
     unsigned saved_;
 #else
     DefaultFloatEnvironment() {

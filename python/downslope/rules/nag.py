@@ -66,12 +66,12 @@ class NAG(Optimizer):
         RuntimeError
             If it is nested, or `step` or a copy is asked for inside.
         """
-        with self._lock:
+        with self._stepper:
             self._check_at_home("lookahead()")
             self._saved = [param.copy() for param in self._params]
         try:
             for param, slots, i in zip(self._params, self._state, self._numbers, strict=True):
-                np.add(param, param.dtype.type(self._groups[i]["momentum"]) * slots["velocity"], out=param)
+                np.add(param, param.dtype.type(self._values[i]["momentum"]) * slots["velocity"], out=param)
             yield
         finally:
             for param, saved in zip(self._params, self._saved, strict=True):
@@ -79,14 +79,14 @@ class NAG(Optimizer):
             self._saved = None
 
     def step(self, grads=None):
-        with self._lock:
+        with self._stepper:
             self._check_at_home("step()")
             super().step(grads)
 
     step.__doc__ = Optimizer.step.__doc__
 
     def __reduce__(self):
-        with self._lock:
+        with self._stepper:
             self._check_at_home("a copy")
             return super().__reduce__()
 

@@ -1,16 +1,14 @@
 """What all optimizers have in common: parameters, groups, state, and one call of the core a step."""
 
-import threading
 from types import MappingProxyType
-
-import numpy as np
 
 from downslope._extension import core
 from downslope.rules.arrays import check_parameters
 from downslope.rules.hyperparameters import Schema
 from downslope.rules.param_group import ParamGroup
-from downslope.rules.structure import OneArray, read_group, read_params
-from downslope.validation import integer, number
+from downslope.rules.state import fill_state, new_counters, new_state, saved_state, slot_arrays
+from downslope.rules.structure import read_group, read_params
+from downslope.validation import integer
 
 
 class Optimizer:
@@ -53,13 +51,14 @@ class Optimizer:
     def __init__(self, params, **hyper):
         if self.rule is None:
             raise TypeError("Optimizer is only the base of the rules: make an Adam, an SGD, ...")
-        self._lock = threading.RLock()
         self._schema = Schema(self.rule)
         defaults = {name: self._schema.default(name) for name in self._schema.names}
         self._defaults = {**defaults, **self._checked(hyper, f"{type(self).__name__}()")}
-        self._bound = None
-        structure, groups = read_params(params)
-        self._install(structure, groups, step_count=0)
+        self._stepper = core.Stepper(self.rule)
+        self._params, self._state = [], []
+        self._numbers = []  # of the group of each parameter
+        self._values = []  # hyper-parameters of each group
+        self._extend(*read_params(params))
 
     # ---- the step ----
 
@@ -91,13 +90,12 @@ class Optimizer:
         >>> p
         array([0., 0.])
         """
-        with self._lock:
-            if self._scheduled:
-                self._apply_schedules()
-            if grads is None:
-                self._stepper.step_bound()
-            else:
-                self._stepper.step(self._structure.flatten(grads))
+        if self._scheduled:
+            self._scheduled_step(grads)
+        elif grads is None:
+            self._stepper.step_bound()
+        else:
+            self._stepper.step(self._structure.flatten(grads))
 
     def bind(self, grads):
         """Fix the arrays that hold the gradients, for `step()` without arguments: the fastest call.
@@ -126,10 +124,8 @@ class Optimizer:
         array([0., 0.])
         array([0., 0.])
         """
-        with self._lock:
-            flat = self._structure.flatten(grads)
-            self._stepper.bind(flat)
-            self._bound = flat
+        with self._stepper:
+            self._stepper.bind(self._structure.flatten(grads))
 
     # ---- what there is to see ----
 
@@ -154,27 +150,26 @@ class Optimizer:
     @property
     def lr(self):
         """The learning rate, as set: a number or a schedule. Setting it sets it in all groups."""
-        rates = [group["lr"] for group in self._groups]
+        rates = [values["lr"] for values in self._values]
         if any(rate != rates[0] for rate in rates):
             raise ValueError(f"lr differs between the groups, {rates}: look into param_groups")
         return rates[0]
 
     @lr.setter
     def lr(self, value):
-        with self._lock:
-            self._schema.check("lr", value)
-            for group in self._groups:
-                group["lr"] = value
+        with self._stepper:
+            for i in range(len(self._values)):
+                self._change_group(i, {"lr": value})
 
     @property
     def param_groups(self):
         """The groups: mappings of hyper-parameters, which check what is set and heed it from the next step on."""
-        return list(self._groups)
+        return [ParamGroup(self, i) for i in range(len(self._values))]
 
     def __repr__(self):
         elements = sum(param.size for param in self._params)
         head = f"{len(self._params)} array{'s' * (len(self._params) != 1)} of {elements:,} elements"
-        groups = "".join(f"\n    group {i}: {group!r}" for i, group in enumerate(self._groups))
+        groups = "".join(f"\n    group {i}: {group!r}" for i, group in enumerate(self.param_groups))
         return f"{type(self).__name__}({head}, step_count={self.step_count}{groups})"
 
     def add_param_group(self, group):
@@ -194,15 +189,9 @@ class Optimizer:
         -----
         Bound gradients are let go, since they no longer match.
         """
-        with self._lock:
-            if isinstance(self._structure, OneArray):
-                raise ValueError("params is one array: pass a sequence, a mapping or groups to extend it later")
+        with self._stepper:
             arrays, settings = read_group("group", group)
-            given = group["params"]
-            structure = self._structure.extended(given if hasattr(given, "keys") else arrays)
-            groups = [(g["params"], dict(g._values)) for g in self._groups] + [(arrays, settings)]
-            self._install(structure, groups, self.step_count, self._state)
-            self._bound = None
+            self._extend(self._structure.extended(group["params"], arrays), [(arrays, settings)])
 
     # ---- saving ----
 
@@ -224,14 +213,17 @@ class Optimizer:
         >>> opt.state_dict()["state"]
         {0: {'momentum_buffer': array([1., 1., 1.]), 'step': 1}}
         """
-        with self._lock:
-            state = {i: {name: _saved(slot) for name, slot in slots.items()} for i, slots in enumerate(self._state)}
-            groups, first = [], 0
-            for group in self._groups:
-                values = {name: None if name == "lr" and callable(v) else v for name, v in group._values.items()}
-                groups.append({**values, "params": list(range(first, first + len(group["params"])))})
-                first += len(group["params"])
-            return {"rule": self.rule, "step_count": self.step_count, "state": state, "param_groups": groups}
+        with self._stepper:
+            groups = []
+            for i, values in enumerate(self._values):
+                numbers = [number for number, group in enumerate(self._numbers) if group == i]
+                groups.append({**values, "lr": None if callable(values["lr"]) else values["lr"], "params": numbers})
+            return {
+                "rule": self.rule,
+                "step_count": self.step_count,
+                "state": {i: saved_state(slots) for i, slots in enumerate(self._state)},
+                "param_groups": groups,
+            }
 
     def load_state_dict(self, state_dict):
         """Go on from where `state_dict()` was taken, with this optimizer's own parameters.
@@ -251,19 +243,19 @@ class Optimizer:
         -----
         The arrays in `state` are new ones afterwards.
         """
-        with self._lock:
+        with self._stepper:
             try:
                 self._load(state_dict)
             except (KeyError, IndexError, TypeError, AttributeError) as error:
                 raise ValueError(f"state_dict is not one of {type(self).__name__}: {error}") from error
 
     def __reduce__(self):
-        with self._lock:
+        with self._stepper:
             parts, first = [], 0
-            for group in self._groups:
+            for group in self.param_groups:
                 parts.append(self._structure.part(first, group["params"]))
                 first += len(group["params"])
-            return _restored, (type(self), parts, self.state_dict(), [group["lr"] for group in self._groups])
+            return _restored, (type(self), parts, self.state_dict(), [values["lr"] for values in self._values])
 
     # ---- inside ----
 
@@ -277,85 +269,64 @@ class Optimizer:
             raise TypeError(f"{where} got an unexpected {unknown[0]!r}; it takes {', '.join(self._schema.names)}")
         return {name: self._schema.check(name, value) for name, value in settings.items()}
 
-    def _install(self, structure, groups, step_count, state=()):
-        """Check groups and arrays, make what state is missing, and take all over: the only place where that happens."""
-        values = [{**self._defaults, **self._checked(settings, "a group of params")} for _, settings in groups]
-        for group in values:
-            self._check_group(group)
-        if not all(arrays for arrays, _ in groups):
+    def _arrays_of_group(self, index):
+        return [param for param, i in zip(self._params, self._numbers, strict=True) if i == index]
+
+    def _extend(self, structure, groups):
+        """Check new groups, of arrays and settings, and take them in behind those that are there."""
+        if not groups or not all(arrays for arrays, _ in groups):
             raise ValueError("params must have at least one array, in each group, got none")
-        params = [array for arrays, _ in groups for array in arrays]
-        numbers = [i for i, (arrays, _) in enumerate(groups) for _ in arrays]
+        params, numbers, values = list(self._params), list(self._numbers), list(self._values)
+        for arrays, settings in groups:
+            params += arrays
+            numbers += [len(values)] * len(arrays)
+            values.append({**self._defaults, **self._checked(settings, "a group of params")})
+            self._check_group(values[-1])
         check_parameters(structure.labels, params)
+        state = list(self._state)
+        added = slice(len(state), None)
+        counters = new_counters(len(params[added]))
+        for param, i, known in zip(params[added], numbers[added], counters, strict=True):
+            state.append(self._new_state(param, values[i], known))
+        self._install(structure, params, numbers, values, state)
 
-        known = [*state, *({} for _ in params[len(state) :])]
-        state = [
-            self._state_of(param, values[i], slots) for param, i, slots in zip(params, numbers, known, strict=True)
-        ]
-        stepper = self._new_stepper(structure, params, numbers, values, state, step_count)
+    def _new_state(self, param, values, known):
+        return new_state(self.rule, self._schema.core_values(values)[0], param, known)
 
-        self._structure, self._params, self._state, self._stepper = structure, params, state, stepper
-        self._numbers = numbers
-        self._groups = [ParamGroup(self, i, arrays, values[i]) for i, (arrays, _) in enumerate(groups)]
-        self._scheduled = any(callable(group["lr"]) for group in values)
-
-    def _new_stepper(self, structure, params, numbers, values, state, step_count):
-        layouts = [core.state_layout(self.rule, self._schema.core_values(group)[0])[0] for group in values]
+    def _install(self, structure, params, numbers, values, state):
+        """Hand everything, which has been checked, to the core, and remember it."""
         rows = [
-            (label, i, param, [slots[name] for name in layouts[i]], slots["step"], slots.get("mu_product"))
+            (label, i, param, slot_arrays(slots), slots["step"], slots.get("mu_product"))
             for label, i, param, slots in zip(structure.labels, numbers, params, state, strict=True)
         ]
-        stepper = core.Stepper(self.rule, [self._schema.core_values(group) for group in values], rows)
-        stepper.step_count = step_count
-        return stepper
-
-    def _state_of(self, param, values, known):
-        """The state that a parameter needs under these hyper-parameters: from what is known of it, or new."""
-        names, fill, carries_product = core.state_layout(self.rule, self._schema.core_values(values)[0])
-        # A Fortran-ordered parameter gets state in the same order, so that they can be walked together.
-        order = "F" if param.flags.f_contiguous and not param.flags.c_contiguous else "C"
-        slots = {}
-        for name in names:
-            slots[name] = known.get(name)
-            if slots[name] is None:
-                slots[name] = np.zeros(param.shape, param.dtype, order)[...]  # a view: its owner can't be resized
-                if fill != 0:
-                    slots[name].fill(fill)
-        slots["step"] = known.get("step", np.zeros((), np.int64)[...])
-        if carries_product:
-            slots["mu_product"] = known.get("mu_product", np.ones(())[...])
-        return slots
+        self._stepper.install([self._schema.core_values(group) for group in values], rows)
+        self._structure, self._params, self._numbers = structure, params, numbers
+        self._values, self._state = values, state
+        self._scheduled = any(callable(group["lr"]) for group in values)
 
     def _change_group(self, index, changes):
-        with self._lock:
-            group = self._groups[index]
-            values = {**group._values, **self._checked(changes, "a parameter group")}
-            self._check_group(values)
-            was = self._schema.core_values(group._values)
-            now = self._schema.core_values(values)
-            if core.state_layout(self.rule, was[0])[0] == core.state_layout(self.rule, now[0])[0]:
-                self._stepper.set_group(index, now)
-            else:  # an option that changes which state there is
-                all_values = [values if i == index else g._values for i, g in enumerate(self._groups)]
-                state = [
-                    self._state_of(param, values, slots) if i == index else slots
-                    for param, i, slots in zip(self._params, self._numbers, self._state, strict=True)
-                ]
-                stepper = self._new_stepper(
-                    self._structure, self._params, self._numbers, all_values, state, self.step_count
-                )
-                if self._bound is not None:
-                    stepper.bind(self._bound)
-                self._state, self._stepper = state, stepper
-            group._values.update(values)
-            self._scheduled = any(callable(g["lr"]) for g in self._groups)
+        """Check and set hyper-parameters of a group; with them, the state may need more slots or fewer."""
+        with self._stepper:
+            values = list(self._values)
+            values[index] = {**values[index], **self._checked(changes, "a parameter group")}
+            self._check_group(values[index])
+            state = [
+                self._new_state(param, values[i], slots) if i == index else slots
+                for param, i, slots in zip(self._params, self._numbers, self._state, strict=True)
+            ]
+            self._install(self._structure, self._params, self._numbers, values, state)
 
-    def _apply_schedules(self):
-        """Tell the core what the schedules say of the step to come."""
-        for i, group in enumerate(self._groups):
-            if callable(group["lr"]):
-                lr = self._schema.check("lr", group["lr"](self.step_count + 1))
-                self._stepper.set_group(i, self._schema.core_values(group._values, lr))
+    def _scheduled_step(self, grads):
+        """A step with the learning rates that the schedules give for it."""
+        with self._stepper:
+            for i, values in enumerate(self._values):
+                if callable(values["lr"]):
+                    lr = self._schema.check("lr", values["lr"](self.step_count + 1))
+                    self._stepper.set_group(i, self._schema.core_values(values, lr))
+            if grads is None:
+                self._stepper.step_bound()
+            else:
+                self._stepper.step(self._structure.flatten(grads))
 
     def _load(self, saved):
         if saved["rule"] != self.rule:
@@ -365,7 +336,7 @@ class Optimizer:
         if numbers != wanted:
             raise ValueError(f"state_dict has groups of the arrays {numbers}, this optimizer {wanted}")
         groups, state = [], []
-        for group, mine in zip(saved["param_groups"], self._groups, strict=True):
+        for group, mine in zip(saved["param_groups"], self._values, strict=True):
             settings = {name: value for name, value in group.items() if name != "params"}
             if settings.get("lr") is None:
                 settings["lr"] = mine["lr"]
@@ -373,39 +344,17 @@ class Optimizer:
             if missing:
                 raise ValueError(f"state_dict lacks the hyper-parameters {missing}")
             try:
-                values = self._checked(settings, "a group")
+                groups.append(self._checked(settings, "a group"))
+                self._check_group(groups[-1])
             except (TypeError, ValueError) as error:
                 raise ValueError(f"state_dict: {error}") from error
-            groups.append((mine["params"], values))
-            for i in group["params"]:
-                fresh = self._state_of(self._params[i], values, {})
-                _fill(fresh, saved["state"][i], f"state_dict['state'][{i}]")
-                state.append(fresh)
+        counters = new_counters(len(self._params))
+        for number, (param, i) in enumerate(zip(self._params, self._numbers, strict=True)):
+            state.append(self._new_state(param, groups[i], counters[number]))
+            fill_state(state[-1], saved["state"][number], f"state_dict['state'][{number}]")
         step_count = integer("state_dict['step_count']", saved["step_count"], lower=0)
-        bound = self._bound
-        self._install(self._structure, groups, step_count, state)
-        if bound is not None:
-            self._stepper.bind(bound)
-
-
-def _saved(slot):
-    return slot.item() if slot.dtype == np.int64 else slot.copy()
-
-
-def _fill(slots, saved, name):
-    """Copy saved state into new state of the same names, shapes and dtypes."""
-    if set(saved) != set(slots):
-        raise ValueError(f"{name} must have {sorted(slots)}, got {sorted(saved)}")
-    for key, slot in slots.items():
-        if key == "step":
-            slot[...] = integer(f"{name}['step']", saved[key], lower=0)
-            continue
-        value = np.asarray(saved[key])
-        if value.shape != slot.shape or value.dtype != slot.dtype:
-            raise ValueError(
-                f"{name}[{key!r}] must have shape {slot.shape} and dtype {slot.dtype}, got {value.shape} and {value.dtype}"
-            )
-        slot[...] = value
+        self._install(self._structure, self._params, self._numbers, groups, state)
+        self._stepper.step_count = step_count
 
 
 def _restored(cls, parts, state_dict, rates):

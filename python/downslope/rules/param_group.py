@@ -6,14 +6,16 @@ from collections.abc import MutableMapping
 class ParamGroup(MutableMapping):
     """The hyper-parameters of one group: a mapping that checks what is set, and passes it on to the optimizer.
 
-    The entry ``"params"`` lists the group's arrays and cannot be set; other entries cannot be deleted.
+    The entry ``"params"`` lists the group's arrays and cannot be set; no entry can be deleted.
     """
 
-    def __init__(self, optimizer, index, arrays, values):
-        self._optimizer, self._index, self._arrays, self._values = optimizer, index, arrays, values
+    def __init__(self, optimizer, index):
+        self._optimizer, self._index = optimizer, index
 
     def __getitem__(self, name):
-        return list(self._arrays) if name == "params" else self._values[name]
+        if name == "params":
+            return self._optimizer._arrays_of_group(self._index)
+        return self._optimizer._values[self._index][name]
 
     def __setitem__(self, name, value):
         self.update({name: value})
@@ -26,11 +28,12 @@ class ParamGroup(MutableMapping):
         raise TypeError("the entries of a parameter group cannot be deleted")
 
     def __iter__(self):
-        return iter(("params", *self._values))
+        return iter(("params", *self._optimizer._values[self._index]))
 
     def __len__(self):
-        return 1 + len(self._values)
+        return 1 + len(self._optimizer._values[self._index])
 
     def __repr__(self):
-        settings = ", ".join(f"{name}={value!r}" for name, value in self._values.items())
-        return f"{len(self._arrays)} array{'s' * (len(self._arrays) != 1)}, {settings}"
+        arrays = len(self["params"])
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.items() if name != "params")
+        return f"{arrays} array{'s' * (arrays != 1)}, {settings}"

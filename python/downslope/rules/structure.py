@@ -12,7 +12,7 @@ class OneArray:
 
     def flatten(self, grads):
         """The list of gradients, in the order of `labels`."""
-        if isinstance(grads, (list, tuple, Mapping)):
+        if not isinstance(grads, np.ndarray) and isinstance(grads, (list, tuple, Mapping)):
             raise ValueError(f"grads must be one array, as params is, got a {type(grads).__name__}")
         return [grads]
 
@@ -23,6 +23,10 @@ class OneArray:
     def part(self, first, arrays):
         """The arrays of a group, of which `first` is the number of the first one, as a user would pass them."""
         return arrays[0]
+
+    def extended(self, given, arrays):
+        """The structure with more parameters at its end: the list `arrays`, given by the user as `given`."""
+        raise ValueError("params is one array: pass a sequence, a mapping or groups to extend it later")
 
 
 class ArraySequence:
@@ -44,9 +48,8 @@ class ArraySequence:
     def part(self, first, arrays):
         return list(arrays)
 
-    def extended(self, params):
-        """The structure with more parameters at its end."""
-        return ArraySequence(len(self.labels) + len(params))
+    def extended(self, given, arrays):
+        return ArraySequence(len(self.labels) + len(arrays))
 
 
 class ArrayMapping:
@@ -76,13 +79,13 @@ class ArrayMapping:
     def part(self, first, arrays):
         return dict(zip(self._names[first:], arrays))
 
-    def extended(self, params):
-        if not isinstance(params, Mapping):
-            raise ValueError(f"params must be a mapping from new names to arrays, got a {type(params).__name__}")
-        known = [name for name in params if name in self._names]
+    def extended(self, given, arrays):
+        if not isinstance(given, Mapping):
+            raise ValueError(f"params must be a mapping from new names to arrays, got a {type(given).__name__}")
+        known = [name for name in given if name in self._names]
         if known:
             raise ValueError(f"params must have new names, got {known} again")
-        return ArrayMapping([*self._names, *params])
+        return ArrayMapping([*self._names, *given])
 
 
 def read_params(params):

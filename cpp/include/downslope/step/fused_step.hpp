@@ -37,6 +37,11 @@ struct Job {
     const View* grad;
     const View* state;  // one view for each slot
     std::int64_t first_tile = 0;
+
+    bool does_the_same_as(const Job& other) const {
+        return kernel == other.kernel && coefficients == other.coefficients && surroundings == other.surroundings &&
+               param == other.param && grad == other.grad && state == other.state;
+    }
 };
 
 // The plain variant leaves out what surrounds the rule, so that a step without it costs nothing. Never inlined: its
@@ -94,7 +99,7 @@ void update_range(const Job& job, std::int64_t first, std::int64_t last) noexcep
 inline void fused_step(std::vector<Job>& jobs, int threads) {
     std::int64_t tiles = 0;
     for (Job& job : jobs) {
-        job.first_tile = tiles;
+        if (job.first_tile != tiles) job.first_tile = tiles;
         tiles += (job.param->size + tile_size - 1) / tile_size;
     }
     if (tiles == 0) return;

@@ -53,7 +53,6 @@ public:
         prepared_.reserve(arrays_.size());
     }
 
-    const std::vector<Array>& arrays() const { return arrays_; }
     Group& group(std::size_t index) { return groups_[index]; }
 
     // One step by the gradients, one for each array or nullptr, which leaves that array, its state and its count alone.
@@ -81,37 +80,50 @@ private:
 
     // A job for each gradient; each coefficient is worked out once for neighbours that are at the same point.
     void prepare(const std::vector<const View*>& grads) {
-        jobs_.clear();
         prepared_.clear();
+        std::size_t count = 0;
         for (std::size_t i = 0; i < arrays_.size(); ++i) {
             if (grads[i] == nullptr) continue;
             const Array& array = arrays_[i];
             const Group& group = groups_[array.group];
-            const std::int64_t t = *array.step_count + 1;
-            const double product = array.product != nullptr ? *array.product : 1;
-            const auto compute = static_cast<std::size_t>(array.compute);
-            if (prepared_.empty() || prepared_.back().group != array.group ||
-                prepared_.back().compute != array.compute || prepared_.back().t != t ||
-                prepared_.back().product_before != product) {
-                const double lr = group.hyper[0];
-                Prepared& entry = prepared_.emplace_back(Prepared{array.group,
-                                                                  array.compute,
-                                                                  t,
-                                                                  product,
-                                                                  product,
-                                                                  {},
-                                                                  group.options.surroundings<float>(lr),
-                                                                  group.options.surroundings<double>(lr)});
-                group.rule->prepare[compute](group.hyper, t, entry.product_after, entry.coefficients);
-            }
-            const Prepared& entry = prepared_.back();
+            const Prepared& entry = coefficients_of(array);
             if (array.product != nullptr) *array.product = entry.product_after;
             const void* surroundings = array.compute == Storage::float32
                                            ? static_cast<const void*>(&entry.surroundings32)
                                            : &entry.surroundings64;
-            jobs_.push_back({group.rule->kernels[compute][!group.options.are_plain()], &entry.coefficients,
-                             surroundings, &array.param, grads[i], array.state.data()});
+            put_job(count++, {group.rule->kernels[static_cast<std::size_t>(array.compute)][!group.options.are_plain()],
+                              &entry.coefficients, surroundings, &array.param, grads[i], array.state.data()});
         }
+        jobs_.resize(count);
+    }
+
+    const Prepared& coefficients_of(const Array& array) {
+        const Group& group = groups_[array.group];
+        const std::int64_t t = *array.step_count + 1;
+        const double product = array.product != nullptr ? *array.product : 1;
+        if (prepared_.empty() || prepared_.back().group != array.group || prepared_.back().compute != array.compute ||
+            prepared_.back().t != t || prepared_.back().product_before != product) {
+            const double lr = group.hyper[0];
+            Prepared& entry = prepared_.emplace_back(Prepared{array.group,
+                                                              array.compute,
+                                                              t,
+                                                              product,
+                                                              product,
+                                                              {},
+                                                              group.options.surroundings<float>(lr),
+                                                              group.options.surroundings<double>(lr)});
+            group.rule->prepare[static_cast<std::size_t>(array.compute)](group.hyper, t, entry.product_after,
+                                                                         entry.coefficients);
+        }
+        return prepared_.back();
+    }
+
+    // A job that is as it was in the last step is not written again: the other threads still have it in their caches.
+    void put_job(std::size_t index, const Job& job) {
+        if (index == jobs_.size())
+            jobs_.push_back(job);
+        else if (!jobs_[index].does_the_same_as(job))
+            jobs_[index] = job;
     }
 
     std::vector<Group> groups_;
