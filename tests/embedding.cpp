@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "downslope/step/compiled_rules.hpp"
 #include "downslope/step/stepper.hpp"
 
 using namespace downslope;

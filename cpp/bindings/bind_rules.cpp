@@ -4,6 +4,7 @@
 #include <string>
 
 #include "bindings.hpp"
+#include "downslope/step/compiled_rules.hpp"
 #include "downslope/step/stepper.hpp"
 
 namespace py = pybind11;
@@ -23,6 +24,12 @@ const CompiledRule& rule_named(const std::string& name) {
 }
 
 }  // namespace
+
+const CompiledRule& rule_for(const std::string& name, const std::vector<double>& hyper) {
+    const CompiledRule* rule = find_rule(name, hyper);
+    if (rule == nullptr) throw py::key_error(name);
+    return *rule;
+}
 
 void bind_rules(py::module_& module) {
     module.def(
@@ -56,8 +63,7 @@ void bind_rules(py::module_& module) {
     module.def(
         "state_layout",
         [](const std::string& name, const std::vector<double>& hyper) {
-            rule_named(name);
-            const CompiledRule& rule = *find_rule(name, hyper);
+            const CompiledRule& rule = rule_for(name, hyper);
             return py::make_tuple(py::cast(rule.slots), rule.initial_state(hyper), rule.carries_product);
         },
         py::arg("rule"), py::arg("hyper"),

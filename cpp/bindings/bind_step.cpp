@@ -207,7 +207,7 @@ private:
     static constexpr std::int64_t keep_gil_below = 500;
 
     Group make_group(const GroupValues& values) const {
-        Group group{find_rule(rule_, values.first), values.first, {}};
+        Group group{&rule_for(rule_, values.first), values.first, {}};
         for (std::size_t i = 0; i < values.second.size(); ++i)
             group.options.*(StepOptions::table[i].member) = values.second[i];
         return group;
@@ -264,8 +264,9 @@ private:
     void check_overlap(const py::array& grad, const std::string& name) const {
         const auto [low, high] = interval(grad);
         const std::vector<Protected>& memory = captured_->protected_memory;
-        auto entry = std::lower_bound(memory.begin(), memory.end(), high,
-                                      [](const Protected& other, std::uintptr_t address) { return other.low < address; });
+        auto entry =
+            std::lower_bound(memory.begin(), memory.end(), high,
+                             [](const Protected& other, std::uintptr_t address) { return other.low < address; });
         while (entry != memory.begin() && (--entry)->highest_so_far > low)
             if (entry->high > low && low < high &&
                 py::module_::import("numpy").attr("shares_memory")(grad, entry->array).cast<bool>())

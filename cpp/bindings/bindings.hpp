@@ -3,12 +3,21 @@
 
 #include <pybind11/pybind11.h>
 
+#include <string>
+#include <vector>
+
+#include "downslope/step/compiled_rule.hpp"
+
 namespace downslope::bindings {
 
 void bind_rules(pybind11::module_& module);
 void bind_step(pybind11::module_& module);
 void bind_threads(pybind11::module_& module);
 void bind_config(pybind11::module_& module);
+
+// The variant of a rule that these hyper-parameters ask for. Only bind_rules.cpp sees the rules' own types, so that a
+// change in one compiles one file anew.
+const CompiledRule& rule_for(const std::string& name, const std::vector<double>& hyper);
 
 // How many threads a step over this many elements gets.
 int threads_for(std::int64_t elements);

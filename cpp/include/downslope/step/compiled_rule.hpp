@@ -1,10 +1,11 @@
-// The list of rules as data: what the rest of the library needs of a rule without naming its type.
+// A rule as data: what the rest of the library needs of it without naming its type.
 #pragma once
 
-#include <string_view>
+#include <cstddef>
+#include <new>
 #include <vector>
 
-#include "../rules/rules.hpp"
+#include "../rule.hpp"
 #include "fused_step.hpp"
 
 namespace downslope {
@@ -69,23 +70,6 @@ CompiledRule compile() {
     for (const auto& parameter : Rule::hyper_parameters)
         rule.hyper_parameters.push_back({parameter.name, defaults.*(parameter.member), parameter.domain});
     return rule;
-}
-
-template <class... Rules>
-std::vector<CompiledRule> compile_all(RuleList<Rules...>) {
-    return {compile<Rules>()...};
-}
-
-inline const std::vector<CompiledRule>& compiled_rules() {
-    static const std::vector<CompiledRule> rules = compile_all(AllRules());
-    return rules;
-}
-
-// The variant of the rule `name` that these hyper-parameters ask for, or nullptr if no rule has the name.
-inline const CompiledRule* find_rule(std::string_view name, const std::vector<double>& values) {
-    for (const CompiledRule& rule : compiled_rules())
-        if (name == rule.name && rule.applies(values)) return &rule;
-    return nullptr;
 }
 
 }  // namespace downslope
