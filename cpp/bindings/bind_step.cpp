@@ -17,12 +17,16 @@ namespace py = pybind11;
 namespace downslope::bindings {
 namespace {
 
-std::string repr(const py::handle& object) { return py::repr(object).cast<std::string>(); }
+std::string text(const py::handle& object) { return py::str(object).cast<std::string>(); }
+std::string class_name(const py::handle& object) { return text(py::type::of(object).attr("__name__")); }
 
 [[noreturn]] void raise_value_error(const std::string& message) { throw py::value_error(message); }
 [[noreturn]] void raise_type_error(const std::string& message) { throw py::type_error(message); }
 
-std::string shape_text(const py::array& array) { return repr(array.attr("shape")); }
+bool is_masked(const py::handle& array) {
+    const bool is_plain = Py_TYPE(array.ptr()) == py::detail::npy_api::get().PyArray_Type_;
+    return !is_plain && py::isinstance(array, py::module_::import("numpy").attr("ma").attr("MaskedArray"));
+}
 
 std::optional<Storage> native_storage(const py::dtype& dtype) {
     if (dtype.byteorder() != '=') return std::nullopt;
@@ -34,13 +38,13 @@ std::optional<Storage> native_storage(const py::dtype& dtype) {
 // What a view of an array rests on. Compared at every step, so it reads the array's fields without taking references.
 class Snapshot {
 public:
-    Snapshot() = default;
-    explicit Snapshot(const py::array& array)
-        : type_(py::type::of(array)),
-          dtype_(array.dtype()),
-          data_(array.data()),
-          shape_(array.shape(), array.shape() + array.ndim()),
-          strides_(array.strides(), array.strides() + array.ndim()) {}
+    void take(const py::array& array) {
+        type_ = py::type::of(array);
+        dtype_ = array.dtype();
+        data_ = array.data();
+        shape_.assign(array.shape(), array.shape() + array.ndim());
+        strides_.assign(array.strides(), array.strides() + array.ndim());
+    }
 
     bool still_holds(const py::handle& object) const {
         if (!py::type::handle_of(object).is(type_)) return false;
@@ -65,11 +69,15 @@ bool walks_backwards(const py::array& param) {
 }
 
 View view_of(const py::array& array, Storage storage, bool backwards) {
+    void* data = const_cast<void*>(array.data());
+    const int contiguous =
+        (backwards ? py::array::f_style : py::array::c_style) | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+    if ((array.flags() & contiguous) == contiguous) return {static_cast<std::byte*>(data), array.size(), storage, {}};
     std::vector<Axis> axes(static_cast<std::size_t>(array.ndim()));
     for (std::size_t k = 0; k < axes.size(); ++k)
         axes[k] = {array.shape(static_cast<py::ssize_t>(k)), array.strides(static_cast<py::ssize_t>(k))};
     if (backwards) std::reverse(axes.begin(), axes.end());
-    return make_view(const_cast<void*>(array.data()), storage, axes);
+    return make_view(data, storage, axes);
 }
 
 // The addresses [low, high) between which an array's elements lie.
@@ -129,7 +137,7 @@ struct Captured {
             if (!row[5].is_none()) array.product = static_cast<double*>(row[5].cast<py::array>().mutable_data());
             arrays.push_back(std::move(array));
             params.push_back(param);
-            snapshots.emplace_back(param);
+            snapshots.emplace_back().take(param);
             kept.push_back(row);
         }
         std::sort(protected_memory.begin(), protected_memory.end(),
@@ -234,43 +242,45 @@ private:
         }
     }
 
+    // A gradient at a new address is the usual case, so texts are made only for errors.
     void examine(const py::handle& grad, std::size_t i, Gradient& gradient) const {
-        const std::string name = "grads" + captured_->labels[i];
+        const auto name = [&] { return "grads" + captured_->labels[i]; };
         if (!py::isinstance<py::array>(grad))
-            raise_type_error(name + " must be a NumPy array, got " +
-                             py::type::of(grad).attr("__name__").cast<std::string>());
-        if (py::isinstance(grad, py::module_::import("numpy").attr("ma").attr("MaskedArray")))
-            raise_type_error(name + " is a masked array: pass its filled() data");
+            raise_type_error(name() + " must be a NumPy array, got " + class_name(grad));
+        if (is_masked(grad)) raise_type_error(name() + " is a masked array: pass its filled() data");
         const auto array = py::reinterpret_borrow<py::array>(grad);
         const py::array& param = captured_->params[i];
         const auto storage = native_storage(array.dtype());
-        const std::string wanted = py::str(param.dtype()).cast<std::string>();
         if (!storage)
-            raise_type_error(name + " must have dtype float32 or float64, got " +
-                             py::str(array.dtype()).cast<std::string>() + ": pass grad.astype(\"" + wanted + "\")");
+            raise_type_error(name() + " must have dtype float32 or float64, got " + text(array.dtype()) +
+                             ": pass grad.astype(\"" + text(param.dtype()) + "\")");
         if (*storage == Storage::float64 && captured_->arrays[i].compute == Storage::float32)
-            raise_type_error(name +
+            raise_type_error(name() +
                              " is float64, which does not cast safely to float32, the dtype of its parameter: pass "
                              "grad.astype(\"float32\")");
         if (!std::equal(array.shape(), array.shape() + array.ndim(), param.shape(), param.shape() + param.ndim()))
-            raise_value_error(name + " must have the shape of its parameter, " + shape_text(param) + ", got " +
-                              shape_text(array));
-        check_overlap(array, name);
+            raise_value_error(name() + " must have the shape of its parameter, " + text(param.attr("shape")) +
+                              ", got " + text(array.attr("shape")));
+        if (const Protected* shared = overlapping(array))
+            raise_value_error(name() + " shares memory with " + shared->name + ": pass a copy");
         gradient.view = view_of(array, *storage, walks_backwards(param));
-        gradient.snapshot = Snapshot(array);
+        gradient.snapshot.take(array);
     }
 
-    // An update that wrote what a later one still has to read would spoil it.
-    void check_overlap(const py::array& grad, const std::string& name) const {
+    // What the array shares memory with, or nullptr: an update that wrote what a later one still has to read would
+    // spoil it.
+    const Protected* overlapping(const py::array& grad) const {
         const auto [low, high] = interval(grad);
+        if (low == high) return nullptr;
         const std::vector<Protected>& memory = captured_->protected_memory;
         auto entry =
             std::lower_bound(memory.begin(), memory.end(), high,
                              [](const Protected& other, std::uintptr_t address) { return other.low < address; });
         while (entry != memory.begin() && (--entry)->highest_so_far > low)
-            if (entry->high > low && low < high &&
+            if (entry->high > low &&
                 py::module_::import("numpy").attr("shares_memory")(grad, entry->array).cast<bool>())
-                raise_value_error(name + " shares memory with " + entry->name + ": pass a copy");
+                return &*entry;
+        return nullptr;
     }
 
     void step_by(const py::list& grads, std::vector<Gradient>& gradients) {

@@ -60,7 +60,9 @@ class ArrayMapping:
         self.labels = [f"[{name!r}]" for name in self._names]
 
     def flatten(self, grads):
-        if not isinstance(grads, Mapping):
+        if not isinstance(
+            grads, (dict, Mapping)
+        ):  # dict first: asking an abstract class takes longer than a small step
             raise ValueError(
                 f"grads must be a mapping from names to arrays, as params is, got a {type(grads).__name__}"
             )
