@@ -39,7 +39,7 @@ SURROUNDINGS = [
     {"weight_decay": 0.01, "maximize": True, "grad_scale": 1e-3},
 ]
 
-CASES = [(name, hyper) for name in ds.OPTIMIZERS for hyper in VARIANTS[name]]
+CASES = [(name, hyper) for name in ds.OPTIMIZERS for hyper in VARIANTS.get(name, [{}])]
 
 
 def case_id(case):

@@ -1,4 +1,4 @@
-"""Promise 2 and the table of errors: the class, what the message names, and that a call that raises has changed nothing."""
+"""Promise 2 and the table of errors: the class, the message, and that a call that raises has changed nothing."""
 
 import copy
 import re

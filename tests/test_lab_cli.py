@@ -151,8 +151,9 @@ def test_default_epochs_make_about_as_many_steps_of_any_table():
     assert race.default_epochs(10**6, 32) == 2
 
 
-def test_every_rule_has_a_learning_rate():
-    assert race.HYPER.keys() == ds.OPTIMIZERS.keys()
+def test_tuned_rules_exist():
+    assert race.HYPER.keys() <= ds.OPTIMIZERS.keys()
+    assert race.SQUARED_ERROR_HYPER.keys() <= race.HYPER.keys()
     assert models_for(3, 2)[0].loss is cross_entropy
 
 

@@ -74,7 +74,12 @@ def test_the_environment_variable():
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux has processor affinity")
 def test_the_default_heeds_affinity():
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import downslope as ds; print(ds.get_num_threads())"
+    code = """
+        import os
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        import downslope as ds
+        print(ds.get_num_threads())
+    """
     assert run(code, DOWNSLOPE_NUM_THREADS="").stdout == "1\n"
 
 

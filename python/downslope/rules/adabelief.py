@@ -37,8 +37,8 @@ class AdaBelief(Optimizer):
 
     References
     ----------
-    .. [1] J. Zhuang et al., "AdaBelief optimizer: adapting stepsizes by the belief in observed gradients", NeurIPS 2020,
-           arXiv:2010.07468.
+    .. [1] J. Zhuang et al., "AdaBelief optimizer: adapting stepsizes by the belief in observed gradients",
+           NeurIPS 2020, arXiv:2010.07468.
 
     Examples
     --------

@@ -31,8 +31,8 @@ class Adam(Optimizer):
 
     Notes
     -----
-    State: ``exp_avg`` (m), ``exp_avg_sq`` (v), and ``max_exp_avg_sq`` if amsgrad. With ``weight_decay`` alone, the decay
-    goes into the gradient and its averages; for decoupled decay see `AdamW`.
+    State: ``exp_avg`` (m), ``exp_avg_sq`` (v), and ``max_exp_avg_sq`` if amsgrad. With ``weight_decay`` alone, the
+    decay goes into the gradient and its averages; for decoupled decay see `AdamW`.
 
     References
     ----------

@@ -26,7 +26,7 @@ class Schema:
         return values if len(values) > 1 else values[0]
 
     def check(self, name, value):
-        """`value` in its normal form; raises TypeError or ValueError. A callable `lr` is a schedule, checked when called."""
+        """`value` in its normal form, or an error. A callable `lr` is a schedule, and checked when it is called."""
         rows = self._rows[name]
         if name == "lr" and callable(value):
             return value

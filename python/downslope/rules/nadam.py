@@ -9,7 +9,8 @@ class NAdam(Optimizer):
     .. math::
 
        \mu_t &= \beta_1 (1 - \tfrac{1}{2} 0.96^{t \psi}), \qquad P_t = \mu_1 \cdots \mu_t \\
-       p_t &= p_{t-1} - \gamma \left[ \frac{(1-\mu_t) g_t}{1 - P_t} + \frac{\mu_{t+1} m_t}{1 - P_{t+1}} \right] \Big/ (\sqrt{v_t / c_2} + \epsilon)
+       d_t &= \frac{(1-\mu_t) g_t}{1 - P_t} + \frac{\mu_{t+1} m_t}{1 - P_{t+1}} \\
+       p_t &= p_{t-1} - \gamma \frac{d_t}{\sqrt{v_t / c_2} + \epsilon}
 
     Parameters
     ----------
@@ -23,7 +24,7 @@ class NAdam(Optimizer):
         Added to the root in the denominator, >= 0.
     momentum_decay : float or None, default 4e-3
         :math:`\psi \ge 0`. None is the form with constant momentum,
-        :math:`[\beta_1 m_t / (1 - \beta_1^{t+1}) + (1-\beta_1) g_t / (1 - \beta_1^t)]` in the brackets.
+        :math:`d_t = \beta_1 m_t / (1 - \beta_1^{t+1}) + (1-\beta_1) g_t / (1 - \beta_1^t)`.
     **options
         `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
 

@@ -17,8 +17,8 @@ class Optimizer:
     Parameters
     ----------
     params : ndarray, sequence or mapping of ndarray, or sequence of dicts
-        The arrays to update, float32 or float64, of any layout. Dicts are groups, ``{"params": arrays, "lr": 0.1, ...}``:
-        what a group doesn't set is as given to the optimizer.
+        The arrays to update, float32 or float64, of any layout. Dicts are groups, ``{"params": arrays, "lr": 0.1,
+        ...}``: what a group doesn't set is as given to the optimizer.
     lr : float or callable
         A number, or a schedule ``lr(step) -> float`` with step = 1, 2, ...
     weight_decay : float, default 0.0
@@ -35,14 +35,14 @@ class Optimizer:
     TypeError
         If a parameter is not a NumPy array of float32 or float64, or a keyword is unknown.
     ValueError
-        If an array cannot be updated in place (read-only, overlapping itself or another one), or a hyper-parameter is out
-        of range.
+        If an array cannot be updated in place (read-only, overlapping itself or another one), or a hyper-parameter is
+        out of range.
 
     Notes
     -----
-    A gradient has its parameter's shape and a dtype that casts safely to the parameter's. A call that raises has changed
-    nothing. Results are the same bits for every number of threads, instruction set and memory layout, and equal those of
-    `downslope.reference`. One optimizer may be used from several threads: its calls take turns.
+    A gradient has its parameter's shape and a dtype that casts safely to the parameter's. A call that raises has
+    changed nothing. Results are the same bits for every number of threads, instruction set and memory layout, and equal
+    those of `downslope.reference`. One optimizer may be used from several threads: its calls take turns.
     """
 
     rule = None  # the core's name for the rule
@@ -136,7 +136,7 @@ class Optimizer:
 
     @property
     def state(self):
-        """For each parameter, in the structure of `params`, a mapping from slot name to array, with its ``"step"`` count.
+        """For each parameter, in the structure of `params`: a mapping from slot name to array, and its ``"step"``.
 
         The arrays are the optimizer's own: what is written into them counts.
         """
@@ -231,8 +231,8 @@ class Optimizer:
         Parameters
         ----------
         state_dict : dict
-            Of an optimizer of the same rule with arrays of the same shapes and dtypes in the same groups. Where its lr is
-            None, the lr of this optimizer stays.
+            Of an optimizer of the same rule with arrays of the same shapes and dtypes in the same groups. Where its lr
+            is None, the lr of this optimizer stays.
 
         Raises
         ------

@@ -10,7 +10,8 @@ class RAdam(Optimizer):
 
        \rho_\infty &= \frac{2}{1-\beta_2} - 1, \qquad \rho_t = \rho_\infty - \frac{2 t \beta_2^t}{c_2} \\
        r_t &= \sqrt{\frac{(\rho_t-4)(\rho_t-2)\rho_\infty}{(\rho_\infty-4)(\rho_\infty-2)\rho_t}} \\
-       p_t &= p_{t-1} - \frac{\gamma}{c_1} r_t \sqrt{c_2} \frac{m_t}{\sqrt{v_t} + \epsilon} \ \text{ if } \rho_t > 5, \text{ else } p_{t-1} - \frac{\gamma}{c_1} m_t
+       p_t &= p_{t-1} - \frac{\gamma}{c_1} r_t \sqrt{c_2} \frac{m_t}{\sqrt{v_t} + \epsilon} \quad (\rho_t > 5) \\
+       p_t &= p_{t-1} - \frac{\gamma}{c_1} m_t \quad (\rho_t \le 5)
 
     Parameters
     ----------

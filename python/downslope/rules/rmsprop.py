@@ -9,7 +9,8 @@ class RMSprop(Optimizer):
     .. math::
 
        v_t &= \alpha v_{t-1} + (1-\alpha) g_t^2 \\
-       a_t &= \alpha a_{t-1} + (1-\alpha) g_t, \quad v'_t = \max(v_t - a_t^2, 0) \ \text{(centered; else } v'_t = v_t) \\
+       a_t &= \alpha a_{t-1} + (1-\alpha) g_t \\
+       v'_t &= \max(v_t - a_t^2, 0) \ \text{(centered)}, \quad v_t \ \text{(otherwise)} \\
        b_t &= \mu b_{t-1} + \frac{g_t}{\sqrt{v'_t} + \epsilon} \\
        p_t &= p_{t-1} - \gamma b_t
 

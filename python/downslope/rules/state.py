@@ -19,7 +19,7 @@ def new_counters(count):
 
 
 def new_state(rule, hyper, param, known):
-    """The state that `param` needs under `hyper`, the rule's: from `known`, which has the counters, where it is there."""
+    """The state that `param` needs under `hyper`: from `known`, which has at least the counters, or new."""
     names, fill, carries_product = core.state_layout(rule, hyper)
     # A Fortran-ordered parameter gets state in the same order, so that they can be walked together.
     order = "F" if param.flags.f_contiguous and not param.flags.c_contiguous else "C"
