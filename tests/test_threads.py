@@ -159,18 +159,18 @@ def test_large_steps_run_without_the_gil():
         counter.join()
 
 
-def test_one_optimizer_used_from_several_threads():
-    """Its calls take turns: none is lost, and no two run at once."""
-    p, g = np.zeros(10_000), np.ones(10_000)
-    opt = ds.SGD(p, lr=1.0)
+def test_one_optimizer_used_from_several_threads(rng):
+    """Its calls take turns: what comes out are the bits of as many steps one after the other."""
+    p, g = rng.standard_normal(300_000), rng.standard_normal(300_000)
+    opt, twin = ds.Adam(p), ds.Adam(p.copy())
     errors = []
 
     def work():
         try:
-            for i in range(50):
+            for i in range(10):
                 opt.step(g)
-                opt.param_groups[0]["momentum"] = 0.0
-                if i % 10 == 0:
+                opt.param_groups[0]["lr"] = 1e-3
+                if i % 5 == 0:
                     opt.state_dict()
         except Exception as error:
             errors.append(error)
@@ -181,7 +181,10 @@ def test_one_optimizer_used_from_several_threads():
     for thread in threads:
         thread.join()
     assert not errors
-    assert opt.step_count == 200 and (p == -200).all()
+    assert opt.step_count == 40
+    for _ in range(40):
+        twin.step(g)
+    assert_same_bits(p, twin.params)
 
 
 FE_UPWARD = {"x86_64": 0x800, "AMD64": 0x800, "aarch64": 0x400000, "arm64": 0x400000}
@@ -205,9 +208,9 @@ def test_the_callers_rounding_mode_plays_no_part(threads, rng, forced_threads):
         with forced_threads(threads):
             for _ in range(3):
                 opt.step(grads)
-        mode = libm.fegetround()
+        still_upward = libm.fegetround() == upward and (np.ones(1) + 1e-30 > 1).all()  # x87's register, and SSE's
     finally:
         libm.fesetround(0)
-    assert mode == upward
+    assert still_upward
     for p, q in zip(params, twins, strict=True):
         assert_same_bits(p, q)
