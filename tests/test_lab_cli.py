@@ -43,7 +43,7 @@ def test_race_on_the_digits(capsys, tmp_path):
         assert float(row[1]) > 0 and 0 < float(row[2].rstrip("%")) <= 100
     assert all(len(pair) == 2 for pair in rows.values())
     assert max(map(len, out.splitlines())) <= 60
-    assert "24/24" in err
+    assert err == ""  # the progress bar is for terminals alone
     assert (tmp_path / "race-digits.png").read_bytes().startswith(b"\x89PNG")
 
 

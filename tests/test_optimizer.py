@@ -1,6 +1,7 @@
 """The Python face: structures, groups, schedules, visible state, saving and copying."""
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
@@ -177,7 +178,7 @@ def test_add_param_group():
     opt.step([np.ones(1), np.ones(1), None, np.ones(2)])
     assert [p.tolist() for p in opt.params] == [[0.0], [0.75], [1.0], [0.5, 0.5]]
     assert opt.step_count == 2
-    with pytest.raises(ValueError, match=r"params\[4\] is params\[0\]"):
+    with pytest.raises(ValueError, match=r"params\[[04]\] and params\[[04]\] share memory"):
         opt.add_param_group({"params": opt.params[0]})
     assert len(opt.params) == 4
     with pytest.raises(ValueError, match="entry 'params'"):
@@ -292,13 +293,75 @@ def test_loading_keeps_a_schedule_and_bound_gradients():
     assert opt.params.tolist() == [0.5, 0.5]
 
 
-def test_repr():
-    opt = ds.SGD([np.ones(2000), np.ones(1)], lr=0.5)
+def test_repr_shows_what_differs_from_the_defaults():
+    opt = ds.Adam([{"params": [np.ones(2000), np.ones(1)]}, {"params": np.ones(1), "betas": (0.5, 0.9)}], lr=0.5)
     assert repr(opt).splitlines() == [
-        "SGD(2 arrays of 2,001 elements, step_count=0",
-        "    group 0: 2 arrays, lr=0.5, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0, "
-        "decoupled_weight_decay=False, maximize=False, grad_scale=1.0)",
+        "Adam(3 arrays of 2,002 elements, step_count=0",
+        "    group 0: 2 arrays, lr=0.5",
+        "    group 1: 1 array, lr=0.5, betas=(0.5, 0.9))",
     ]
+    assert "weight_decay=0.01" in repr(ds.AdamW(np.ones(1)))
+
+
+def test_the_signature_shows_the_keyword_options():
+    signature = inspect.signature(ds.Adam)
+    assert list(signature.parameters)[:4] == ["params", "lr", "betas", "eps"]
+    assert signature.parameters["weight_decay"].default == 0.0
+    assert inspect.signature(ds.AdamW).parameters["weight_decay"].default == 1e-2
+    assert "options" not in signature.parameters
+
+
+def test_hyper_parameters_are_no_attributes():
+    opt = ds.Adam(np.ones(1))
+    with pytest.raises(AttributeError, match=r"betas is set in the groups: opt.param_groups\[0\]\['betas'\] = "):
+        opt.betas = (0.5, 0.5)
+    opt.name = "mine"
+    assert opt.name == "mine"
+
+
+def test_setting_a_hyper_parameter_keeps_gradients_and_state_as_they_are():
+    """Only an option that changes which state there is has anything rebuilt."""
+    p, g = np.zeros(2), np.ones(2)
+    opt = ds.SGD(p, lr=1.0, momentum=0.5)
+    opt.bind(g)
+    slots = opt.state["momentum_buffer"]
+    opt.lr = 0.5
+    opt.step()
+    assert p.tolist() == [-0.5, -0.5] and opt.state["momentum_buffer"] is slots
+
+
+def test_copies_keep_the_defaults_for_groups_to_come():
+    opt = copy.deepcopy(ds.SGD([np.ones(1)], lr=0.5, weight_decay=0.1))
+    opt.add_param_group({"params": np.ones(1)})
+    assert [(g["lr"], g["weight_decay"]) for g in opt.param_groups] == [(0.5, 0.1)] * 2
+
+
+class Tuned(ds.SGD):
+    """A subclass with a signature and attributes of its own."""
+
+    def __init__(self, params, *, tag):
+        super().__init__(params, lr=0.25)
+        self.tag = tag
+
+
+def test_a_subclass_may_be_copied():
+    opt = Tuned(np.ones(2), tag="a")
+    for twin in (copy.deepcopy(opt), pickle.loads(pickle.dumps(opt))):
+        assert twin.tag == "a" and twin.lr == 0.25
+        twin.step(np.ones(2))
+        assert twin.params.tolist() == [0.75, 0.75]
+    assert opt.params.tolist() == [1, 1]
+
+
+def test_a_copy_has_state_of_its_own_that_cannot_be_resized():
+    opt = ds.NAdam(np.ones(2))
+    opt.step(np.ones(2))
+    twin = copy.deepcopy(opt)
+    opt.step(np.ones(2))
+    assert (int(twin.state["step"]), twin.step_count) == (1, 1)
+    assert twin.state["mu_product"] != opt.state["mu_product"]
+    with pytest.raises(ValueError, match="does not own its data"):
+        twin.state["exp_avg"].resize((100,), refcheck=False)
 
 
 class TestLookahead:
@@ -334,8 +397,10 @@ class TestLookahead:
                 opt.step(np.ones(2))
             with pytest.raises(RuntimeError, match=r"lookahead\(\) inside lookahead"), opt.lookahead():
                 pass
-            with pytest.raises(RuntimeError, match="inside lookahead"):
+            with pytest.raises(RuntimeError, match="a copy inside lookahead"):
                 copy.deepcopy(opt)
+            with pytest.raises(RuntimeError, match="a copy inside lookahead"):
+                pickle.dumps(opt)
         assert opt.params.tolist() == [1, 1]
         opt.step(np.ones(2))
 
@@ -344,3 +409,83 @@ class TestLookahead:
         opt.step([np.ones(1)] * 2)
         with opt.lookahead():
             assert [p.item() for p in opt.params] == [-1.25, -1.5]
+
+    def test_it_ends_well_whatever_happens_inside(self):
+        opt = ds.NAG([np.ones(1)])
+        with opt.lookahead():
+            opt.add_param_group({"params": np.ones(1)})
+            opt.load_state_dict(opt.state_dict())
+        opt.step([np.ones(1)] * 2)
+        assert opt.step_count == 1
+
+    def test_a_parameter_that_became_read_only_inside(self):
+        """The others are restored, and the optimizer is usable again."""
+        a, b, c = np.ones(1), np.ones(1), np.ones(1)
+        opt = ds.NAG([a, b, c])
+        opt.step([np.ones(1)] * 3)
+        before = a.item()
+        with pytest.raises(ValueError, match="read-only"), opt.lookahead():
+            b.flags.writeable = False
+        assert a.item() == c.item() == before
+        with pytest.raises(ValueError, match="read-only"), opt.lookahead():
+            pass
+        assert a.item() == c.item() == before
+        b.flags.writeable = True
+        opt.step([np.ones(1)] * 3)
+
+
+class TestSchedulesThatMeddle:
+    def test_with_the_slots_of_their_own_group(self):
+        p = np.ones(100_000)
+
+        def schedule(step):
+            opt.param_groups[0]["momentum"] = 0.0
+            return 0.5
+
+        opt = ds.SGD(p, lr=schedule, momentum=0.9)
+        opt.step(np.ones(100_000))
+        assert (p == 0.5).all() and set(opt.state) == {"step"}
+
+    def test_with_their_own_lr(self):
+        p = np.ones(1)
+
+        def schedule(step):
+            opt.lr = 0.25
+            return 0.5
+
+        opt = ds.SGD(p, lr=schedule)
+        opt.step(np.ones(1))
+        opt.step(np.ones(1))
+        assert opt.lr == 0.25 and p.item() == 0.5
+
+    def test_with_the_lr_of_another_group(self):
+        def schedule(step):
+            opt.param_groups[0]["lr"] = lambda step: 0.25
+            return 0.5
+
+        opt = ds.SGD([{"params": np.ones(1), "lr": 1.0}, {"params": np.ones(1), "lr": schedule}])
+        opt.step([np.ones(1)] * 2)
+        assert [p.item() for p in opt.params] == [0.75, 0.5]
+
+    def test_with_the_groups_themselves(self):
+        def schedule(step):
+            if len(opt.param_groups) == 1:
+                opt.add_param_group({"params": np.ones(1)})
+            return 0.5
+
+        opt = ds.SGD([np.ones(1)], lr=schedule)
+        with pytest.raises(ValueError, match="grads must have 2 arrays"):
+            opt.step([np.ones(1)])
+        opt.step([np.ones(1)] * 2)
+        assert [p.item() for p in opt.params] == [0.5, 0.5]
+
+    def test_by_failing(self):
+        def schedule(step):
+            raise ZeroDivisionError
+
+        opt = ds.SGD(np.ones(1), lr=schedule)
+        with pytest.raises(ZeroDivisionError):
+            opt.step(np.ones(1))
+        opt.lr = 1.0
+        opt.step(np.ones(1))
+        assert opt.params.item() == 0 and opt.step_count == 1

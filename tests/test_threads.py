@@ -130,6 +130,57 @@ def test_a_forked_child_runs_serially():
     assert result.stdout == "0 2 -1.0\n", result.stderr
 
 
+def test_a_daemon_thread_may_be_in_a_step_when_the_interpreter_ends():
+    result = run("""
+        import threading, time
+        import numpy as np
+        import downslope as ds
+        opt, g = ds.Adam(np.ones(3_000_000)), np.ones(3_000_000)
+        def work():
+            while True:
+                opt.step(g)
+        threading.Thread(target=work, daemon=True).start()
+        while opt.step_count < 3:
+            time.sleep(0.001)
+    """)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+FORK_IN_A_STEP = """
+    import os, signal, threading, time, warnings
+    import numpy as np
+    import downslope as ds
+    warnings.simplefilter("ignore")
+    p, g = np.ones(20_000_000), np.ones(20_000_000)
+    opt, other = ds.Adam(p), ds.SGD(np.ones(3), lr=1.0)
+    stepping = threading.Thread(target=lambda: [opt.step(g) for _ in range(20)])
+    stepping.start()
+    while opt.step_count < 3:
+        time.sleep(0.001)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)  # a child that hangs is killed
+        try:
+            opt.step(g)
+        except RuntimeError as error:
+            other.step(np.ones(3))
+            os._exit(0 if "when the process forked" in str(error) and (other.params == 0).all() else 1)
+        os._exit(2)  # the fork happened between two steps
+    _, status = os.waitpid(pid, 0)
+    stepping.join()
+    print(os.waitstatus_to_exitcode(status), opt.step_count)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_forked_in_the_middle_of_a_step_does_not_wait_for_it():
+    for _ in range(5):
+        result = run(FORK_IN_A_STEP)
+        if result.stdout != "2 20\n":
+            break
+    assert result.stdout == "0 20\n", result.stderr
+
+
 def test_large_steps_run_without_the_gil():
     """Another Python thread goes on counting while a step runs on one thread."""
     opt = ds.Adam(np.ones(4_000_000))

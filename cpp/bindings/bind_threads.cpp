@@ -18,18 +18,20 @@ namespace {
 std::atomic<int> num_threads{1};
 // Below this many elements in all, waking the other threads costs more than they bring.
 std::atomic<std::int64_t> parallel_threshold{32768};
-// A forked child has only the thread that forked; libgomp would wait for its old team for ever.
-std::atomic<bool> in_forked_child{false};
+std::atomic<std::uint64_t> forks{0};
 
-int effective_threads() { return has_openmp && !in_forked_child ? num_threads.load() : 1; }
+// A forked child has only the thread that forked; libgomp would wait for its old team for ever.
+int effective_threads() { return has_openmp && forks == 0 ? num_threads.load() : 1; }
 
 }  // namespace
+
+std::uint64_t fork_generation() { return forks; }
 
 int threads_for(std::int64_t elements) { return elements < parallel_threshold ? 1 : effective_threads(); }
 
 void bind_threads(py::module_& module) {
 #if defined(__unix__) || defined(__APPLE__)
-    pthread_atfork(nullptr, nullptr, [] { in_forked_child = true; });
+    pthread_atfork(nullptr, nullptr, [] { ++forks; });
 #endif
     module.def("set_num_threads", [](int n) { num_threads = std::max(n, 1); }, py::arg("n"));
     module.def("get_num_threads", effective_threads,

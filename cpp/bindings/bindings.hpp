@@ -19,6 +19,9 @@ void bind_config(pybind11::module_& module);
 // change in one compiles one file anew.
 const CompiledRule& rule_for(const std::string& name, const std::vector<double>& hyper);
 
+// Changes in a forked child, so that a lock can tell whether its owner is a thread that the child does not have.
+std::uint64_t fork_generation();
+
 // How many threads a step over this many elements gets.
 int threads_for(std::int64_t elements);
 

@@ -4,24 +4,38 @@
 #include <sstream>
 #include <string>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace py = pybind11;
 
 namespace {
 
+#if defined(__x86_64__)
+// What level 3 has beyond the features that __builtin_cpu_supports knows in all compilers.
+bool has_f16c_movbe_lzcnt() {
+    unsigned a, b, basic, d, extended;
+    return __get_cpuid(1, &a, &b, &basic, &d) && (basic & bit_F16C) && (basic & bit_MOVBE) &&
+           __get_cpuid(0x80000001, &a, &b, &extended, &d) && (extended & bit_LZCNT);
+}
+#endif
+
 // The x86-64 psABI's microarchitecture levels, by the features that processors gained with them.
 bool supports(const std::string& level) {
+    if (level == "generic") return true;
 #if defined(__x86_64__)
     __builtin_cpu_init();
     const bool v2 =
         __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("popcnt");
     const bool v3 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+                    __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && has_f16c_movbe_lzcnt();
     const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                     __builtin_cpu_supports("avx512vl");
     return (level == "x86-64-v2" && v2) || (level == "x86-64-v3" && v3) || (level == "x86-64-v4" && v4);
 #else
-    return level == "generic";
+    return false;
 #endif
 }
 

@@ -21,6 +21,11 @@ from downslope.rules import (
 )
 from downslope.threads import get_num_threads, num_threads, set_num_threads
 
+
+def __dir__():
+    return __all__
+
+
 __all__ = [
     "NAG",
     "OPTIMIZERS",

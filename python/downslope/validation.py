@@ -23,7 +23,7 @@ def number(name, value, lower=-math.inf, upper=math.inf, includes_upper=False):
     try:
         x = float(value)
     except OverflowError:
-        x = math.inf
+        x = value = math.inf  # such an integer may have too many digits to be shown
     if not (math.isfinite(x) and lower <= x and (x <= upper if includes_upper else x < upper)):
         bounds = [f">= {lower:g}"] if lower > -math.inf else []
         bounds.append("finite" if upper == math.inf else f"<{'=' * includes_upper} {upper:g}")

@@ -17,8 +17,14 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <type_traits>
+#include <utility>
+
+#if defined(__FAST_MATH__)
+#error "downslope promises exact results: compile without -ffast-math, and with -ffp-contract=off"
+#endif
 
 namespace downslope {
 

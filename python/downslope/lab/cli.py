@@ -31,6 +31,9 @@ def main(argv=None):
     except (CommandError, DatasetError) as error:
         print("downslope: error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return 2
+    except BrokenPipeError:  # as when the output goes to `head`
+        sys.stdout = None
+        return 1
     except KeyboardInterrupt:
         print("\ndownslope: interrupted", file=sys.stderr)
         return 130
@@ -129,7 +132,7 @@ def _race(args):
     )
     results = []
     longest = max(map(len, args.rules))
-    with tqdm(total=len(models) * len(args.rules) * epochs, unit="epoch") as bar:
+    with tqdm(total=len(models) * len(args.rules) * epochs, unit="epoch", disable=None) as bar:
         settings = {"epochs": epochs, "batch_size": args.batch_size, "seed": args.seed, "on_epoch": bar.update}
         for model in models:
             laps = []

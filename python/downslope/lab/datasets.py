@@ -172,7 +172,7 @@ def _load_npz(path):
             X, y = (archive[name] if name in names else None for name in ("X", "y"))
     except OSError as error:
         raise DatasetError(f"cannot read {path!r}: {error.strerror or error}") from None
-    except (ValueError, TypeError, AttributeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except (ValueError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error):
         # What else np.load raises for damaged archives, for other files of that name and for pickled objects.
         raise DatasetError(
             f"{path} does not hold plain arrays (damaged, or pickled objects): write it by np.savez(path, X=X, y=y)"

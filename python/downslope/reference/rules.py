@@ -215,7 +215,7 @@ class Optimizer:
             g = T(self.factor) * grad.reshape(-1).astype(param.dtype)
             if self.decoupled:
                 p *= T(1 - self.lr * self.weight_decay)
-            elif self.weight_decay != 0:
+            elif T(self.weight_decay) != 0:
                 g = g + T(self.weight_decay) * p
             self.rule(p, g, self.state[i], self.steps[i], **self.hyper)
             if not np.shares_memory(p, param):  # a strided parameter flattens to a copy

@@ -1,35 +1,34 @@
-"""What a parameter must be so that it can be updated in place: checked once, when an optimizer is made."""
+"""What a parameter must be so that it can be updated in place: checked once, when an optimizer is made.
+
+That no two of them share memory is checked by the core, which keeps their addresses to check gradients.
+"""
 
 import numpy as np
-
-
-def check_parameters(labels, arrays):
-    """Raise TypeError or ValueError unless each array, and all of them together, can be updated in place."""
-    for label, array in zip(labels, arrays, strict=True):
-        check_parameter(f"params{label}", array)
-    check_apart(labels, arrays)
 
 
 def check_parameter(name, array):
     """Raise TypeError or ValueError unless the array can be updated in place."""
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
+        raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}; it is updated in place")
     if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array: pass its filled() data")
-    if not array.dtype.isnative:
-        raise TypeError(f"{name} is byte-swapped ({array.dtype.str}): pass {_native(array)}")
-    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name} is a masked array: fill it first, and keep the result: it is updated in place")
+    native = array.dtype.newbyteorder("=")
+    if native in (np.float32, np.float64) and not array.dtype.isnative:
+        raise TypeError(f"{name} is byte-swapped ({array.dtype.str}): {_convert(native)}")
+    if native not in (np.float32, np.float64):
         castable = array.dtype.kind in "fiu"
-        advice = ': pass params.astype("float64") or astype("float32")' if castable else ""
+        advice = f": {_convert(np.dtype(np.float64))}" if castable else ""
         raise TypeError(f"{name} must have dtype float32 or float64, got {array.dtype}{advice}")
     if not array.flags.writeable:
-        raise ValueError(f"{name} is read-only, so it cannot be updated in place: pass a copy")
+        raise ValueError(f"{name} is read-only, so it cannot be updated in place: make a copy first, and keep that")
     if overlaps_itself(array):
-        raise ValueError(f"{name} has elements that share memory (a broadcast or overlapping view): pass a copy")
+        raise ValueError(
+            f"{name} has elements that share memory (a broadcast or overlapping view): make a copy first, and keep that"
+        )
 
 
-def _native(array):
-    return f'params.astype("{array.dtype.newbyteorder("=").str[1:]}")'
+def _convert(dtype):
+    return f'convert it first, w = w.astype("{dtype}"), and keep that: it is updated in place'
 
 
 def overlaps_itself(array):
@@ -46,29 +45,10 @@ def overlaps_itself(array):
         reach += (extent - 1) * stride
     else:
         return False  # each axis steps over all that the smaller ones span
-    # Only strides made by hand come here; list the addresses.
+    if sum((extent - 1) * stride for stride, extent in axes) + array.itemsize < array.size * array.itemsize:
+        return True  # they do not fit side by side
+    # Only strides made by hand come here; list the addresses, which are no more than the memory that they span.
     offsets = np.zeros(1, dtype=np.int64)
     for stride, extent in axes:
         offsets = np.add.outer(offsets, stride * np.arange(extent)).ravel()
     return bool((np.diff(np.sort(offsets)) < array.itemsize).any())
-
-
-def check_apart(labels, arrays):
-    """Raise ValueError if two parameters share memory."""
-    by_address = sorted((*_byte_bounds(array), i) for i, array in enumerate(arrays) if array.size > 0)
-    open_intervals = []  # those that reach the address we have come to
-    for low, high, i in by_address:
-        open_intervals = [(end, j) for end, j in open_intervals if end > low]
-        for _, j in open_intervals:
-            if np.shares_memory(arrays[i], arrays[j]):
-                first, second = sorted((i, j))
-                same = "is" if arrays[i] is arrays[j] else "shares memory with"
-                raise ValueError(f"params{labels[second]} {same} params{labels[first]}: each may be passed only once")
-        open_intervals.append((high, i))
-
-
-def _byte_bounds(array):
-    """The addresses [low, high) between which the elements lie."""
-    first = array.__array_interface__["data"][0]
-    reaches = [(extent - 1) * stride for extent, stride in zip(array.shape, array.strides, strict=True)]
-    return first + sum(r for r in reaches if r < 0), first + sum(r for r in reaches if r > 0) + array.itemsize

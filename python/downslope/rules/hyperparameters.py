@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from downslope._extension import core
 from downslope.validation import boolean, number
 
@@ -32,15 +34,14 @@ class Schema:
             return value
         if len(rows) == 1:
             return _check(value, *rows[0])
-        if isinstance(value, str) or not hasattr(value, "__len__") or not hasattr(value, "__getitem__"):
+        if not isinstance(value, (list, tuple, np.ndarray)):
             raise TypeError(f"{name} must be a sequence of {len(rows)} numbers, got {value!r}")
         if len(value) != len(rows):
             raise ValueError(f"{name} must have length {len(rows)}, got {len(value)}")
         return tuple(_check(element, *row) for element, row in zip(value, rows, strict=True))
 
-    def core_values(self, group, lr=None):
+    def core_values(self, group):
         """The values of a group as the core takes them: two lists, for the rule and for the options."""
-        group = {**group, "lr": lr} if lr is not None else group
         return [_to_core(group, row) for row in self._hyper], [_to_core(group, row) for row in self._options]
 
 
@@ -61,6 +62,5 @@ def _from_core(kind, value):
 def _to_core(group, row):
     name, bracket, index = row[0].partition("[")
     value = group[name][int(index[:-1])] if bracket else group[name]
-    if callable(value):  # a schedule: its value is put in at every step
-        return 0.0
-    return math.nan if value is None else float(value)
+    # None, and a schedule, whose value the core is told at each step, are NaN there.
+    return math.nan if value is None or callable(value) else float(value)

@@ -54,7 +54,7 @@ class NAG(Optimizer):
     source = "Nesterov 1983; Sutskever et al. 2013"
 
     def __init__(self, params, lr=1e-2, momentum=0.9, **options):
-        self._saved = None  # the parameters' bits, while they stand at the look-ahead point
+        self._saved = None  # pairs of parameter and copy, while the parameters stand at the look-ahead point
         super().__init__(params, lr=lr, momentum=momentum, **options)
 
     @contextmanager
@@ -66,17 +66,21 @@ class NAG(Optimizer):
         RuntimeError
             If it is nested, or `step` or a copy is asked for inside.
         """
-        with self._stepper:
-            self._check_at_home("lookahead()")
-            self._saved = [param.copy() for param in self._params]
+        saved = None
         try:
+            with self._stepper:
+                self._check_at_home("lookahead()")
+                saved = self._saved = []
             for param, slots, i in zip(self._params, self._state, self._numbers, strict=True):
-                np.add(param, param.dtype.type(self._values[i]["momentum"]) * slots["velocity"], out=param)
+                shift = param.dtype.type(self._values[i]["momentum"]) * slots["velocity"]
+                bits = param.copy()
+                np.add(param, shift, out=param)
+                saved.append((param, bits))
             yield
         finally:
-            for param, saved in zip(self._params, self._saved, strict=True):
-                param[...] = saved
-            self._saved = None
+            if saved is not None:
+                self._saved = None
+                _restore(saved)
 
     def step(self, grads=None):
         with self._stepper:
@@ -85,11 +89,23 @@ class NAG(Optimizer):
 
     step.__doc__ = Optimizer.step.__doc__
 
-    def __reduce__(self):
+    def __getstate__(self):
         with self._stepper:
             self._check_at_home("a copy")
-            return super().__reduce__()
+            return super().__getstate__()
 
     def _check_at_home(self, what):
         if self._saved is not None:
             raise RuntimeError(f"{what} inside lookahead(): the parameters do not stand where they belong")
+
+
+def _restore(saved):
+    """Every parameter that can still be written gets its bits back, whatever has become of another one."""
+    failure = None
+    for param, bits in saved:
+        try:
+            param[...] = bits
+        except ValueError as error:
+            failure = error
+    if failure is not None:
+        raise failure

@@ -1,12 +1,22 @@
 """What all optimizers have in common: parameters, groups, state, and one call of the core a step."""
 
+import inspect
+import math
 from types import MappingProxyType
 
 from downslope._extension import core
-from downslope.rules.arrays import check_parameters
+from downslope.rules.arrays import check_parameter
 from downslope.rules.hyperparameters import Schema
 from downslope.rules.param_group import ParamGroup
-from downslope.rules.state import fill_state, new_counters, new_state, saved_state, slot_arrays
+from downslope.rules.state import (
+    MAX_STEPS,
+    fill_state,
+    new_counters,
+    new_state,
+    restored_state,
+    saved_state,
+    slot_arrays,
+)
 from downslope.rules.structure import read_group, read_params
 from downslope.validation import integer
 
@@ -47,6 +57,26 @@ class Optimizer:
 
     rule = None  # the core's name for the rule
     source = None  # who published it, and when
+
+    def __init_subclass__(cls, **kwargs):
+        """Show the keyword options in the signature of each rule, so that help and completion know them."""
+        super().__init_subclass__(**kwargs)
+        signature = inspect.signature(cls.__init__)
+        known = [parameter for name, parameter in signature.parameters.items() if name not in ("self", "options")]
+        if cls.rule is None or "options" not in signature.parameters:
+            return
+        schema = Schema(cls.rule)
+        options = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=schema.default(name))
+            for name in schema.names
+            if name not in signature.parameters
+        ]
+        cls.__signature__ = inspect.Signature([*known, *options])
+
+    def __setattr__(self, name, value):
+        if name != "lr" and name in getattr(self, "_defaults", ()):
+            raise AttributeError(f"{name} is set in the groups: opt.param_groups[0][{name!r}] = ...")
+        super().__setattr__(name, value)
 
     def __init__(self, params, **hyper):
         if self.rule is None:
@@ -90,12 +120,12 @@ class Optimizer:
         >>> p
         array([0., 0.])
         """
-        if self._scheduled:
-            self._scheduled_step(grads)
-        elif grads is None:
-            self._stepper.step_bound()
+        if grads is None:
+            done = self._stepper.step_bound()
         else:
-            self._stepper.step(self._structure.flatten(grads))
+            done = self._stepper.step(self._structure.flatten(grads))
+        if not done:
+            self._scheduled_step(grads)
 
     def bind(self, grads):
         """Fix the arrays that hold the gradients, for `step()` without arguments: the fastest call.
@@ -169,8 +199,13 @@ class Optimizer:
     def __repr__(self):
         elements = sum(param.size for param in self._params)
         head = f"{len(self._params)} array{'s' * (len(self._params) != 1)} of {elements:,} elements"
-        groups = "".join(f"\n    group {i}: {group!r}" for i, group in enumerate(self.param_groups))
-        return f"{type(self).__name__}({head}, step_count={self.step_count}{groups})"
+        lines = [f"{head}, step_count={self.step_count}"]
+        for i, values in enumerate(self._values):
+            arrays = self._numbers.count(i)
+            default = {name: self._schema.default(name) for name in values if name != "lr"}
+            changed = [f"{name}={value!r}" for name, value in values.items() if value != default.get(name)]
+            lines.append(f"group {i}: {arrays} array{'s' * (arrays != 1)}, {', '.join(changed)}")
+        return f"{type(self).__name__}({f'{chr(10)}    '.join(lines)})"
 
     def add_param_group(self, group):
         """Take more arrays in, with settings of their own.
@@ -216,8 +251,8 @@ class Optimizer:
         with self._stepper:
             groups = []
             for i, values in enumerate(self._values):
-                numbers = [number for number, group in enumerate(self._numbers) if group == i]
-                groups.append({**values, "lr": None if callable(values["lr"]) else values["lr"], "params": numbers})
+                lr = None if callable(values["lr"]) else values["lr"]
+                groups.append({**values, "lr": lr, "params": self._numbers_of_group(i)})
             return {
                 "rule": self.rule,
                 "step_count": self.step_count,
@@ -246,16 +281,23 @@ class Optimizer:
         with self._stepper:
             try:
                 self._load(state_dict)
-            except (KeyError, IndexError, TypeError, AttributeError) as error:
+            except KeyError as error:
+                raise ValueError(f"state_dict is not one of {type(self).__name__}: it lacks {error}") from error
+            except (IndexError, TypeError, AttributeError) as error:
                 raise ValueError(f"state_dict is not one of {type(self).__name__}: {error}") from error
 
-    def __reduce__(self):
+    def __getstate__(self):
+        """Everything but the core's captured pointers, and with them the bound gradients."""
         with self._stepper:
-            parts, first = [], 0
-            for group in self.param_groups:
-                parts.append(self._structure.part(first, group["params"]))
-                first += len(group["params"])
-            return _restored, (type(self), parts, self.state_dict(), [values["lr"] for values in self._values])
+            state = {name: value for name, value in self.__dict__.items() if name != "_stepper"}
+            return {**state, "step_count": self.step_count}
+
+    def __setstate__(self, state):
+        step_count = state.pop("step_count")
+        self.__dict__.update(state)
+        self._stepper = core.Stepper(self.rule)
+        restored = restored_state(self._state)
+        self._install(self._structure, self._params, self._numbers, self._values, restored, step_count)
 
     # ---- inside ----
 
@@ -269,8 +311,8 @@ class Optimizer:
             raise TypeError(f"{where} got an unexpected {unknown[0]!r}; it takes {', '.join(self._schema.names)}")
         return {name: self._schema.check(name, value) for name, value in settings.items()}
 
-    def _arrays_of_group(self, index):
-        return [param for param, i in zip(self._params, self._numbers, strict=True) if i == index]
+    def _numbers_of_group(self, index):
+        return [number for number, i in enumerate(self._numbers) if i == index]
 
     def _extend(self, structure, groups):
         """Check new groups, of arrays and settings, and take them in behind those that are there."""
@@ -282,57 +324,68 @@ class Optimizer:
             numbers += [len(values)] * len(arrays)
             values.append({**self._defaults, **self._checked(settings, "a group of params")})
             self._check_group(values[-1])
-        check_parameters(structure.labels, params)
+        for label, param in zip(structure.labels, params, strict=True):  # before state is made that fits them
+            check_parameter(f"params{label}", param)
         state = list(self._state)
         added = slice(len(state), None)
         counters = new_counters(len(params[added]))
         for param, i, known in zip(params[added], numbers[added], counters, strict=True):
             state.append(self._new_state(param, values[i], known))
-        self._install(structure, params, numbers, values, state)
+        self._install(structure, params, numbers, values, state, self.step_count)
 
     def _new_state(self, param, values, known):
         return new_state(self.rule, self._schema.core_values(values)[0], param, known)
 
-    def _install(self, structure, params, numbers, values, state):
+    def _install(self, structure, params, numbers, values, state, step_count):
         """Hand everything, which has been checked, to the core, and remember it."""
         rows = [
             (label, i, param, slot_arrays(slots), slots["step"], slots.get("mu_product"))
             for label, i, param, slots in zip(structure.labels, numbers, params, state, strict=True)
         ]
-        self._stepper.install([self._schema.core_values(group) for group in values], rows)
+        self._stepper.install([self._schema.core_values(group) for group in values], rows, step_count)
         self._structure, self._params, self._numbers = structure, params, numbers
         self._values, self._state = values, state
-        self._scheduled = any(callable(group["lr"]) for group in values)
 
     def _change_group(self, index, changes):
         """Check and set hyper-parameters of a group; with them, the state may need more slots or fewer."""
         with self._stepper:
-            values = list(self._values)
-            values[index] = {**values[index], **self._checked(changes, "a parameter group")}
-            self._check_group(values[index])
+            old = self._values[index]
+            new = {**old, **self._checked(changes, "a parameter group")}
+            self._check_group(new)
+            values = [new if i == index else group for i, group in enumerate(self._values)]
+            if self._layout(old) == self._layout(new):
+                self._stepper.set_group(index, self._schema.core_values(new))
+                self._values = values
+                return
             state = [
                 self._new_state(param, values[i], slots) if i == index else slots
                 for param, i, slots in zip(self._params, self._numbers, self._state, strict=True)
             ]
-            self._install(self._structure, self._params, self._numbers, values, state)
+            self._install(self._structure, self._params, self._numbers, values, state, self.step_count)
+
+    def _layout(self, values):
+        """The names of the state arrays that these hyper-parameters ask for."""
+        return core.state_layout(self.rule, self._schema.core_values(values)[0])[0]
 
     def _scheduled_step(self, grads):
         """A step with the learning rates that the schedules give for it."""
         with self._stepper:
-            for i, values in enumerate(self._values):
-                if callable(values["lr"]):
-                    lr = self._schema.check("lr", values["lr"](self.step_count + 1))
-                    self._stepper.set_group(i, self._schema.core_values(values, lr))
-            if grads is None:
-                self._stepper.step_bound()
-            else:
-                self._stepper.step(self._structure.flatten(grads))
+            done = False
+            while not done:  # a schedule may set another one where the rate was fixed
+                rates = []
+                while len(rates) < len(self._values):  # and it may add a group
+                    lr = self._values[len(rates)]["lr"]
+                    rates.append(self._schema.check("lr", lr(self.step_count + 1)) if callable(lr) else math.nan)
+                if grads is None:
+                    done = self._stepper.step_bound(rates)
+                else:
+                    done = self._stepper.step(self._structure.flatten(grads), rates)
 
     def _load(self, saved):
         if saved["rule"] != self.rule:
             raise ValueError(f"state_dict is of the rule {saved['rule']!r}, not {self.rule!r}")
         numbers = [list(group["params"]) for group in saved["param_groups"]]
-        wanted = [group["params"] for group in self.state_dict()["param_groups"]]
+        wanted = [self._numbers_of_group(i) for i in range(len(self._values))]
         if numbers != wanted:
             raise ValueError(f"state_dict has groups of the arrays {numbers}, this optimizer {wanted}")
         groups, state = [], []
@@ -352,17 +405,5 @@ class Optimizer:
         for number, (param, i) in enumerate(zip(self._params, self._numbers, strict=True)):
             state.append(self._new_state(param, groups[i], counters[number]))
             fill_state(state[-1], saved["state"][number], f"state_dict['state'][{number}]")
-        step_count = integer("state_dict['step_count']", saved["step_count"], lower=0)
-        self._install(self._structure, self._params, self._numbers, groups, state)
-        self._stepper.step_count = step_count
-
-
-def _restored(cls, parts, state_dict, rates):
-    """An optimizer as it was pickled or copied, from the parameters of its groups."""
-    optimizer = cls(parts[0])
-    for part in parts[1:]:
-        optimizer.add_param_group({"params": part})
-    optimizer.load_state_dict(state_dict)
-    for group, lr in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = lr
-    return optimizer
+        step_count = integer("state_dict['step_count']", saved["step_count"], lower=0, upper=MAX_STEPS)
+        self._install(self._structure, self._params, self._numbers, groups, state, step_count)

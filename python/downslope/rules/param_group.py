@@ -14,7 +14,7 @@ class ParamGroup(MutableMapping):
 
     def __getitem__(self, name):
         if name == "params":
-            return self._optimizer._arrays_of_group(self._index)
+            return [self._optimizer._params[number] for number in self._optimizer._numbers_of_group(self._index)]
         return self._optimizer._values[self._index][name]
 
     def __setitem__(self, name, value):
@@ -34,6 +34,4 @@ class ParamGroup(MutableMapping):
         return 1 + len(self._optimizer._values[self._index])
 
     def __repr__(self):
-        arrays = len(self["params"])
-        settings = ", ".join(f"{name}={value!r}" for name, value in self.items() if name != "params")
-        return f"{arrays} array{'s' * (arrays != 1)}, {settings}"
+        return f"ParamGroup({dict(self)!r})"

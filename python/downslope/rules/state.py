@@ -5,6 +5,7 @@ import numpy as np
 from downslope._extension import core
 from downslope.validation import integer
 
+MAX_STEPS = 2**62  # so that the core can count on
 COUNTERS = (
     "step",
     "mu_product",
@@ -27,12 +28,28 @@ def new_state(rule, hyper, param, known):
     for name in names:
         slots[name] = known.get(name)
         if slots[name] is None:
-            slots[name] = np.zeros(param.shape, param.dtype, order)[...]  # a view: its owner can't be resized
+            slots[name] = np.zeros(param.shape, param.dtype, order)
             if fill != 0:
                 slots[name].fill(fill)
     for name in COUNTERS if carries_product else COUNTERS[:1]:
         slots[name] = known[name]
-    return slots
+    return fixed_in_place(slots)
+
+
+def restored_state(state):
+    """The state of all parameters, from copies of its arrays."""
+    restored = []
+    for slots, counters in zip(state, new_counters(len(state)), strict=True):
+        for name in COUNTERS:
+            if name in slots:
+                counters[name][...] = slots[name]
+        restored.append(fixed_in_place({name: counters.get(name, array) for name, array in slots.items()}))
+    return restored
+
+
+def fixed_in_place(slots):
+    """The same arrays as views, which nobody can give other memory by resizing them."""
+    return {name: array[...] for name, array in slots.items()}
 
 
 def slot_arrays(slots):
@@ -51,7 +68,7 @@ def fill_state(slots, saved, where):
         raise ValueError(f"{where} must have {sorted(slots)}, got {sorted(saved)}")
     for name, array in slots.items():
         if name == "step":
-            array[...] = integer(f"{where}['step']", saved[name], lower=0)
+            array[...] = integer(f"{where}['step']", saved[name], lower=0, upper=MAX_STEPS)
             continue
         value = np.asarray(saved[name])
         if value.shape != array.shape or value.dtype != array.dtype:

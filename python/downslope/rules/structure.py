@@ -12,17 +12,13 @@ class OneArray:
 
     def flatten(self, grads):
         """The list of gradients, in the order of `labels`."""
-        if not isinstance(grads, np.ndarray) and isinstance(grads, (list, tuple, Mapping)):
-            raise ValueError(f"grads must be one array, as params is, got a {type(grads).__name__}")
+        if grads is None or (not isinstance(grads, np.ndarray) and isinstance(grads, (list, tuple, Mapping))):
+            raise ValueError(f"grads must be one array, as params is, got {a_type(grads)}")
         return [grads]
 
     def unflatten(self, items):
         """The list `items` in the structure of the parameters."""
         return items[0]
-
-    def part(self, first, arrays):
-        """The arrays of a group, of which `first` is the number of the first one, as a user would pass them."""
-        return arrays[0]
 
     def extended(self, given, arrays):
         """The structure with more parameters at its end: the list `arrays`, given by the user as `given`."""
@@ -37,16 +33,13 @@ class ArraySequence:
 
     def flatten(self, grads):
         if not isinstance(grads, (list, tuple)):
-            raise ValueError(f"grads must be a list or tuple of arrays, as params is, got a {type(grads).__name__}")
+            raise ValueError(f"grads must be a list or tuple of arrays, as params is, got {a_type(grads)}")
         if len(grads) != len(self.labels):
             raise ValueError(f"grads must have {len(self.labels)} arrays, as params has, got {len(grads)}")
         return list(grads)
 
     def unflatten(self, items):
         return list(items)
-
-    def part(self, first, arrays):
-        return list(arrays)
 
     def extended(self, given, arrays):
         return ArraySequence(len(self.labels) + len(arrays))
@@ -63,31 +56,31 @@ class ArrayMapping:
         if not isinstance(
             grads, (dict, Mapping)
         ):  # dict first: asking an abstract class takes longer than a small step
-            raise ValueError(
-                f"grads must be a mapping from names to arrays, as params is, got a {type(grads).__name__}"
-            )
+            raise ValueError(f"grads must be a mapping from names to arrays, as params is, got {a_type(grads)}")
         if len(grads) == len(self._names):
             try:
                 return [grads[name] for name in self._names]
             except KeyError:
                 pass
-        missing = [name for name in self._names if name not in grads]
-        foreign = [name for name in grads if name not in self._names]
-        raise ValueError(f"grads must have the names of params: missing {missing}, unexpected {foreign}")
+        missing = [f"{name!r} is missing (None leaves it alone)" for name in self._names if name not in grads]
+        foreign = [f"{name!r} is unexpected" for name in grads if name not in self._names]
+        raise ValueError(f"grads must have the names of params: {', '.join(missing + foreign)}")
 
     def unflatten(self, items):
         return dict(zip(self._names, items, strict=True))
 
-    def part(self, first, arrays):
-        return dict(zip(self._names[first:], arrays))
-
     def extended(self, given, arrays):
         if not isinstance(given, Mapping):
-            raise ValueError(f"params must be a mapping from new names to arrays, got a {type(given).__name__}")
+            raise ValueError(f"params must be a mapping from new names to arrays, got {a_type(given)}")
         known = [name for name in given if name in self._names]
         if known:
             raise ValueError(f"params must have new names, got {known} again")
         return ArrayMapping([*self._names, *given])
+
+
+def a_type(thing):
+    """What it is, for a message."""
+    return "one array" if isinstance(thing, np.ndarray) else f"a {type(thing).__name__}"
 
 
 def read_params(params):

@@ -19,10 +19,11 @@ inline const std::vector<CompiledRule>& compiled_rules() {
     return rules;
 }
 
-// The variant of the rule `name` that these hyper-parameters ask for, or nullptr if no rule has the name.
+// The variant of the rule `name` that these hyper-parameters ask for, or nullptr if no rule has that name and as many
+// of them.
 inline const CompiledRule* find_rule(std::string_view name, const std::vector<double>& values) {
     for (const CompiledRule& rule : compiled_rules())
-        if (name == rule.name && rule.applies(values)) return &rule;
+        if (name == rule.name && values.size() == rule.hyper_parameters.size() && rule.applies(values)) return &rule;
     return nullptr;
 }
 

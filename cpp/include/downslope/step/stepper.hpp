@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "compiled_rule.hpp"
@@ -48,10 +49,7 @@ struct Array {
 class Stepper {
 public:
     Stepper(std::vector<Group> groups, std::vector<Array> arrays)
-        : groups_(std::move(groups)), arrays_(std::move(arrays)) {
-        jobs_.reserve(arrays_.size());
-        prepared_.reserve(arrays_.size());
-    }
+        : groups_(std::move(groups)), arrays_(std::move(arrays)) {}
 
     Group& group(std::size_t index) { return groups_[index]; }
 
@@ -62,8 +60,12 @@ public:
             prepare(grads);
         }
         fused_step(jobs_, threads);
-        for (std::size_t i = 0; i < arrays_.size(); ++i)
-            if (grads[i] != nullptr) ++*arrays_[i].step_count;
+        for (std::size_t i = 0, job = 0; i < arrays_.size(); ++i) {
+            if (grads[i] == nullptr) continue;
+            ++*arrays_[i].step_count;
+            if (arrays_[i].product != nullptr) *arrays_[i].product = products_[job];
+            ++job;
+        }
     }
 
 private:
@@ -81,13 +83,15 @@ private:
     // A job for each gradient; each coefficient is worked out once for neighbours that are at the same point.
     void prepare(const std::vector<const View*>& grads) {
         prepared_.clear();
+        prepared_.reserve(arrays_.size());  // jobs point into it
+        products_.clear();
         std::size_t count = 0;
         for (std::size_t i = 0; i < arrays_.size(); ++i) {
             if (grads[i] == nullptr) continue;
             const Array& array = arrays_[i];
             const Group& group = groups_[array.group];
             const Prepared& entry = coefficients_of(array);
-            if (array.product != nullptr) *array.product = entry.product_after;
+            products_.push_back(entry.product_after);
             const void* surroundings = array.compute == Storage::float32
                                            ? static_cast<const void*>(&entry.surroundings32)
                                            : &entry.surroundings64;
@@ -130,6 +134,7 @@ private:
     std::vector<Array> arrays_;
     std::vector<Job> jobs_;
     std::vector<Prepared> prepared_;
+    std::vector<double> products_;  // of each job, once the step is done
 };
 
 }  // namespace downslope

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <stdexcept>
 #include <type_traits>
 #include <vector>
 
@@ -16,6 +17,8 @@ template <class T>
 inline constexpr Storage storage_of = std::is_same_v<T, float> ? Storage::float32 : Storage::float64;
 
 constexpr std::int64_t item_size(Storage storage) { return storage == Storage::float32 ? 4 : 8; }
+
+inline constexpr std::size_t max_axes = 64;  // NumPy's limit, too
 
 struct Axis {
     std::int64_t extent;
@@ -41,6 +44,7 @@ inline View make_view(void* data, Storage storage, const std::vector<Axis>& axes
         else
             view.axes.push_back(axis);
     }
+    if (view.axes.size() > max_axes) throw std::length_error("an array has at most 64 axes");
     const bool aligned = reinterpret_cast<std::uintptr_t>(data) % static_cast<std::uintptr_t>(item_size(storage)) == 0;
     if (view.axes.empty() && !aligned) view.axes.push_back({1, item_size(storage)});
     if (view.size == 0 || (view.axes.size() == 1 && view.axes[0].stride == item_size(storage) && aligned))
@@ -58,17 +62,31 @@ bool is_direct(const View& view) {
 // n), in logical (C) order; offset counts from `first`.
 template <class Run>
 void for_each_run(const View& view, std::int64_t first, std::int64_t n, const Run& run) {
-    const std::int64_t width = view.axes.empty() ? view.size : view.axes.back().extent;
-    const std::int64_t stride = view.axes.empty() ? item_size(view.storage) : view.axes.back().stride;
-    for (std::int64_t offset = 0; offset < n;) {
-        std::int64_t row = (first + offset) / width;
-        const std::int64_t column = (first + offset) % width;
-        const std::int64_t count = std::min(width - column, n - offset);
-        std::byte* address = view.data + column * stride;
-        for (std::size_t axis = view.axes.size(); axis-- > 1; row /= view.axes[axis - 1].extent)
-            address += row % view.axes[axis - 1].extent * view.axes[axis - 1].stride;
-        run(address, stride, offset, count);
+    if (view.axes.empty()) {
+        const std::int64_t stride = item_size(view.storage);
+        run(view.data + first * stride, stride, std::int64_t{0}, n);
+        return;
+    }
+    std::int64_t index[max_axes];  // of the element at `address`; divided out once, then carried like an odometer
+    std::byte* address = view.data;
+    for (std::size_t k = view.axes.size(); k-- > 0; first /= view.axes[k].extent) {
+        index[k] = first % view.axes[k].extent;
+        address += index[k] * view.axes[k].stride;
+    }
+    const std::size_t last = view.axes.size() - 1;
+    for (std::int64_t offset = 0;;) {
+        const std::int64_t count = std::min(view.axes[last].extent - index[last], n - offset);
+        run(address, view.axes[last].stride, offset, count);
         offset += count;
+        if (offset >= n) return;
+        address -= index[last] * view.axes[last].stride;
+        index[last] = 0;
+        for (std::size_t k = last; k-- > 0;) {
+            address += view.axes[k].stride;
+            if (++index[k] < view.axes[k].extent) break;
+            address -= index[k] * view.axes[k].stride;
+            index[k] = 0;
+        }
     }
 }
 
