@@ -165,7 +165,10 @@ def rule_rows(n=1_000_000):
     for name, cls in ds.OPTIMIZERS.items():
         (p,), (g,) = problem([n])
         q = p.copy()
-        opt, ref = cls(p), ds.reference.Optimizer(cls.rule, [q], **decay_of(name))
+        opt = cls(p)
+        settings = dict(opt.param_groups[0])
+        del settings["params"]
+        ref = ds.reference.Optimizer(opt.rule, [q], **settings)
         for _ in range(2):
             opt.step(g)
             ref.step([g])
@@ -173,11 +176,6 @@ def rule_rows(n=1_000_000):
         opt.bind(g)
         medians, ratios = compare([opt.step, lambda ref=ref, g=g: ref.step([g])])
         print(f"{cls.__name__:<12} {medians[0] * 1e6:10.1f} {ratios[1]:8.1f}x")
-
-
-def decay_of(name):
-    """AdamW is the reference's Adam with these options."""
-    return {"weight_decay": 1e-2, "decoupled_weight_decay": True} if name == "adamw" else {}
 
 
 if __name__ == "__main__":

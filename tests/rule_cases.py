@@ -50,11 +50,10 @@ def case_id(case):
 
 def pair(name, params, **options):
     """The optimizer `name` on `params`, and the reference on copies of them."""
-    cls = ds.OPTIMIZERS[name]
-    opt = cls(params, **options)
-    defaults = {"weight_decay": 1e-2, "decoupled_weight_decay": True} if name == "adamw" else {}
-    copies = [np.array(param, order="C") for param in params]
-    return opt, ds.reference.Optimizer(cls.rule, copies, **{**defaults, **options})
+    opt = ds.OPTIMIZERS[name](params, **options)
+    settings = dict(opt.param_groups[0])
+    del settings["params"]
+    return opt, ds.reference.Optimizer(opt.rule, [np.array(param, order="C") for param in params], **settings)
 
 
 def assert_same_bits(actual, expected, what=""):

@@ -4,13 +4,13 @@ from downslope.rules.optimizer import Optimizer
 
 
 class AdaBelief(Optimizer):
-    r"""AdaBelief: steps scaled by the belief in the gradient, its deviation from its own moving average.
+    """AdaBelief: steps scaled by the belief in the gradient, its deviation from its own moving average.
 
-    .. math::
+    ::
 
-       m_t &= \beta_1 m_{t-1} + (1-\beta_1) g_t \\
-       s_t &= \beta_2 s_{t-1} + (1-\beta_2) (g_t - m_t)^2 + \epsilon_{root} \\
-       p_t &= p_{t-1} - \frac{\gamma}{c_1} \frac{m_t}{\sqrt{s_t / c_2} + \epsilon}
+        m = beta1 m + (1-beta1) g
+        s = beta2 s + (1-beta2) (g-m)^2 + eps_root
+        p -= lr/c1 * m / (sqrt(s/c2) + eps)
 
     Parameters
     ----------

@@ -4,14 +4,14 @@ from downslope.rules.optimizer import Optimizer
 
 
 class Adadelta(Optimizer):
-    r"""Adadelta: steps in the units of the parameter, from averages of squared gradients and squared steps.
+    """Adadelta: steps in the units of the parameter, from averages of squared gradients and squared steps.
 
-    .. math::
+    ::
 
-       v_t &= \rho v_{t-1} + (1-\rho) g_t^2 \\
-       d_t &= g_t \frac{\sqrt{u_{t-1} + \epsilon}}{\sqrt{v_t + \epsilon}} \\
-       u_t &= \rho u_{t-1} + (1-\rho) d_t^2 \\
-       p_t &= p_{t-1} - \gamma d_t
+        v = rho v + (1-rho) g^2
+        d = g sqrt(u + eps) / sqrt(v + eps)
+        u = rho u + (1-rho) d^2
+        p -= lr d
 
     Parameters
     ----------

@@ -4,12 +4,12 @@ from downslope.rules.optimizer import Optimizer
 
 
 class Adagrad(Optimizer):
-    r"""Adagrad: steps divided by the root of the sum of all squared gradients.
+    """Adagrad: steps divided by the root of the sum of all squared gradients.
 
-    .. math::
+    ::
 
-       s_t &= s_{t-1} + g_t^2 \\
-       p_t &= p_{t-1} - \frac{\gamma}{1 + (t-1) \eta} \frac{g_t}{\sqrt{s_t} + \epsilon}
+        s += g^2
+        p -= lr / (1 + (t-1) lr_decay) * g / (sqrt(s) + eps)
 
     Parameters
     ----------
@@ -18,9 +18,9 @@ class Adagrad(Optimizer):
     lr : float or callable, default 1e-2
         Learning rate, >= 0, or a schedule ``lr(step) -> float``.
     lr_decay : float, default 0.0
-        :math:`\eta \ge 0`. Decoupled weight decay uses the lr without it.
+        At least 0. Decoupled weight decay uses the lr without it.
     initial_accumulator_value : float, default 0.0
-        :math:`s_0 \ge 0`.
+        Where s starts, at least 0.
     eps : float, default 1e-10
         Added to the root in the denominator, >= 0.
     **options

@@ -4,13 +4,13 @@ from downslope.rules.optimizer import Optimizer
 
 
 class Adam(Optimizer):
-    r"""Adam: adaptive moment estimation.
+    """Adam: adaptive moment estimation.
 
-    .. math::
+    ::
 
-       m_t &= \beta_1 m_{t-1} + (1-\beta_1) g_t, \qquad c_1 = 1 - \beta_1^t \\
-       v_t &= \beta_2 v_{t-1} + (1-\beta_2) g_t^2, \qquad c_2 = 1 - \beta_2^t \\
-       p_t &= p_{t-1} - \frac{\gamma}{c_1} \frac{m_t}{\sqrt{v_t} / \sqrt{c_2} + \epsilon}
+        m = beta1 m + (1-beta1) g,    c1 = 1 - beta1^t
+        v = beta2 v + (1-beta2) g^2,  c2 = 1 - beta2^t
+        p -= lr/c1 * m / (sqrt(v)/sqrt(c2) + eps)
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class Adam(Optimizer):
     amsgrad : bool, default False
         Whether the denominator uses the largest average so far, ``max_exp_avg_sq``.
     bias_correction : bool, default True
-        If false, :math:`c_1 = c_2 = 1`.
+        If false, c1 = c2 = 1.
     **options
         `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
 

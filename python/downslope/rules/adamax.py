@@ -4,13 +4,13 @@ from downslope.rules.optimizer import Optimizer
 
 
 class Adamax(Optimizer):
-    r"""Adamax: Adam with the infinity norm.
+    """Adamax: Adam with the infinity norm.
 
-    .. math::
+    ::
 
-       m_t &= \beta_1 m_{t-1} + (1-\beta_1) g_t \\
-       u_t &= \max(\beta_2 u_{t-1}, |g_t| + \epsilon) \\
-       p_t &= p_{t-1} - \frac{\gamma}{1 - \beta_1^t} \frac{m_t}{u_t}
+        m = beta1 m + (1-beta1) g
+        u = max(beta2 u, |g| + eps)
+        p -= lr / (1 - beta1^t) * m / u
 
     Parameters
     ----------

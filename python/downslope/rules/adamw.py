@@ -4,11 +4,12 @@ from downslope.rules.optimizer import Optimizer
 
 
 class AdamW(Optimizer):
-    r"""AdamW: Adam with decoupled weight decay.
+    """AdamW: Adam with decoupled weight decay.
 
-    .. math::
+    ::
 
-       p_t = (1 - \gamma \lambda) p_{t-1} - \frac{\gamma}{c_1} \frac{m_t}{\sqrt{v_t} / \sqrt{c_2} + \epsilon}
+        p *= 1 - lr weight_decay
+        p -= lr/c1 * m / (sqrt(v)/sqrt(c2) + eps)
 
     Parameters
     ----------
@@ -21,11 +22,11 @@ class AdamW(Optimizer):
     eps : float, default 1e-8
         Added to the root in the denominator, >= 0.
     weight_decay : float, default 1e-2
-        :math:`\lambda \ge 0`.
+        At least 0.
     amsgrad : bool, default False
         Whether the denominator uses the largest average so far, ``max_exp_avg_sq``.
     bias_correction : bool, default True
-        If false, :math:`c_1 = c_2 = 1`.
+        If false, c1 = c2 = 1.
     decoupled_weight_decay : bool, default True
         Without it, this is `Adam`.
     **options

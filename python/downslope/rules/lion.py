@@ -4,12 +4,12 @@ from downslope.rules.optimizer import Optimizer
 
 
 class Lion(Optimizer):
-    r"""Lion: the sign of an interpolation between gradient and momentum.
+    """Lion: the sign of an interpolation between gradient and momentum.
 
-    .. math::
+    ::
 
-       p_t &= p_{t-1} - \gamma \operatorname{sign}(\beta_1 m_{t-1} + (1-\beta_1) g_t) \\
-       m_t &= \beta_2 m_{t-1} + (1-\beta_2) g_t
+        p -= lr sign(beta1 m + (1-beta1) g)
+        m = beta2 m + (1-beta2) g
 
     Parameters
     ----------

@@ -4,13 +4,13 @@ from downslope.rules.optimizer import Optimizer
 
 
 class NAdam(Optimizer):
-    r"""NAdam: Adam with Nesterov momentum.
+    """NAdam: Adam with Nesterov momentum.
 
-    .. math::
+    ::
 
-       \mu_t &= \beta_1 (1 - \tfrac{1}{2} 0.96^{t \psi}), \qquad P_t = \mu_1 \cdots \mu_t \\
-       d_t &= \frac{(1-\mu_t) g_t}{1 - P_t} + \frac{\mu_{t+1} m_t}{1 - P_{t+1}} \\
-       p_t &= p_{t-1} - \gamma \frac{d_t}{\sqrt{v_t / c_2} + \epsilon}
+        mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2),  P_t = mu_1 ... mu_t
+        d = (1-mu_t) g / (1 - P_t) + mu_(t+1) m / (1 - P_(t+1))
+        p -= lr d / (sqrt(v/c2) + eps)
 
     Parameters
     ----------
@@ -23,14 +23,15 @@ class NAdam(Optimizer):
     eps : float, default 1e-8
         Added to the root in the denominator, >= 0.
     momentum_decay : float or None, default 4e-3
-        :math:`\psi \ge 0`. None is the form with constant momentum,
-        :math:`d_t = \beta_1 m_t / (1 - \beta_1^{t+1}) + (1-\beta_1) g_t / (1 - \beta_1^t)`.
+        At least 0. None is the form with constant momentum,
+        d = beta1 m / (1 - beta1^(t+1)) + (1-beta1) g / c1.
     **options
         `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
 
     Notes
     -----
     m, v and c are those of `Adam`. State: ``exp_avg`` (m), ``exp_avg_sq`` (v), and ``mu_product`` (P, in float64).
+    The power 0.96^momentum_decay is the C library's: with another one, its last bit may differ.
 
     References
     ----------

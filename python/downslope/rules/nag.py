@@ -8,12 +8,12 @@ from downslope.rules.optimizer import Optimizer
 
 
 class NAG(Optimizer):
-    r"""Nesterov's accelerated gradient in its look-ahead form.
+    """Nesterov's accelerated gradient in its look-ahead form.
 
-    .. math::
+    ::
 
-       v_t &= \mu v_{t-1} - \gamma \nabla f(p_{t-1} + \mu v_{t-1}) \\
-       p_t &= p_{t-1} + v_t
+        v = momentum v - lr grad(p + momentum v)
+        p += v
 
     Parameters
     ----------
@@ -22,14 +22,14 @@ class NAG(Optimizer):
     lr : float or callable, default 1e-2
         Learning rate, >= 0, or a schedule ``lr(step) -> float``.
     momentum : float, default 0.9
-        :math:`\mu \ge 0`.
+        At least 0.
     **options
         `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
 
     Notes
     -----
     State: ``velocity`` (v). Take the gradient inside ``with opt.lookahead():``, where the parameters stand at
-    :math:`p + \mu v`, and call `step` outside it. For PyTorch's variant, which needs no look-ahead, see `SGD`.
+    p + momentum v, and call `step` outside it. For PyTorch's variant, which needs no look-ahead, see `SGD`.
 
     References
     ----------

@@ -4,14 +4,13 @@ from downslope.rules.optimizer import Optimizer
 
 
 class RAdam(Optimizer):
-    r"""RAdam: Adam that rectifies the variance of its adaptive step.
+    """RAdam: Adam that rectifies the variance of its adaptive step.
 
-    .. math::
+    ::
 
-       \rho_\infty &= \frac{2}{1-\beta_2} - 1, \qquad \rho_t = \rho_\infty - \frac{2 t \beta_2^t}{c_2} \\
-       r_t &= \sqrt{\frac{(\rho_t-4)(\rho_t-2)\rho_\infty}{(\rho_\infty-4)(\rho_\infty-2)\rho_t}} \\
-       p_t &= p_{t-1} - \frac{\gamma}{c_1} r_t \sqrt{c_2} \frac{m_t}{\sqrt{v_t} + \epsilon} \quad (\rho_t > 5) \\
-       p_t &= p_{t-1} - \frac{\gamma}{c_1} m_t \quad (\rho_t \le 5)
+        rho_inf = 2 / (1-beta2) - 1,  rho_t = rho_inf - 2 t beta2^t / c2
+        r = sqrt((rho_t-4) (rho_t-2) rho_inf / ((rho_inf-4) (rho_inf-2) rho_t))
+        p -= lr/c1 * r sqrt(c2) m / (sqrt(v) + eps)  if rho_t > 5,  else  lr/c1 * m
 
     Parameters
     ----------
@@ -28,7 +27,8 @@ class RAdam(Optimizer):
 
     Notes
     -----
-    m, v, c and the state are those of `Adam`.
+    m, v, c and the state are those of `Adam`. In exact arithmetic rho_t exceeds 5 from step 6 on at the earliest; with
+    beta2 within 1e-7 of 1, rounding can make that step 5.
 
     References
     ----------

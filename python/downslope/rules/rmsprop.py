@@ -4,15 +4,15 @@ from downslope.rules.optimizer import Optimizer
 
 
 class RMSprop(Optimizer):
-    r"""RMSprop: steps divided by the root of a moving average of squared gradients.
+    """RMSprop: steps divided by the root of a moving average of squared gradients.
 
-    .. math::
+    ::
 
-       v_t &= \alpha v_{t-1} + (1-\alpha) g_t^2 \\
-       a_t &= \alpha a_{t-1} + (1-\alpha) g_t \\
-       v'_t &= \max(v_t - a_t^2, 0) \ \text{(centered)}, \quad v_t \ \text{(otherwise)} \\
-       b_t &= \mu b_{t-1} + \frac{g_t}{\sqrt{v'_t} + \epsilon} \\
-       p_t &= p_{t-1} - \gamma b_t
+        v = alpha v + (1-alpha) g^2
+        a = alpha a + (1-alpha) g,  v' = max(v - a^2, 0)  (centered;  else v' = v)
+        d = g / (sqrt(v') + eps)
+        b = momentum b + d  (with momentum;  else b = d)
+        p -= lr b
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class RMSprop(Optimizer):
     eps : float, default 1e-8
         Added to the root in the denominator, >= 0.
     momentum : float, default 0.0
-        :math:`\mu \ge 0`.
+        At least 0.
     centered : bool, default False
         Whether to divide by an estimate of the gradient's standard deviation instead of its root mean square.
     **options

@@ -4,13 +4,13 @@ from downslope.rules.optimizer import Optimizer
 
 
 class SGD(Optimizer):
-    r"""Stochastic gradient descent, with momentum and Nesterov's variant of it.
+    """Stochastic gradient descent, with momentum and Nesterov's variant of it.
 
-    .. math::
+    ::
 
-       b_t &= \mu b_{t-1} + (1 - \tau) g_t, \qquad b_1 = g_1 \\
-       d_t &= g_t + \mu b_t \ \text{(nesterov)}, \quad b_t \ \text{(momentum)}, \quad g_t \ \text{(neither)} \\
-       p_t &= p_{t-1} - \gamma d_t
+        b = momentum b + (1 - dampening) g,  and b = g at the first step
+        d = g + momentum b  (nesterov),  b  (momentum),  g  (neither)
+        p -= lr d
 
     Parameters
     ----------
@@ -19,9 +19,9 @@ class SGD(Optimizer):
     lr : float or callable, default 1e-2
         Learning rate, >= 0, or a schedule ``lr(step) -> float``.
     momentum : float, default 0.0
-        :math:`\mu \ge 0`; 0 keeps no state.
+        At least 0, which keeps no state.
     dampening : float, default 0.0
-        :math:`\tau`.
+        How much less than the whole gradient enters the buffer.
     nesterov : bool, default False
         Needs momentum > 0 and dampening 0.
     **options
