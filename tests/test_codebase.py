@@ -162,3 +162,11 @@ def test_public_names_are_documented(name):
     if callable(thing):
         doc = inspect.getdoc(thing)
         assert doc and ("Examples" in doc or thing is ds.Optimizer)
+
+
+def test_the_example_in_the_readme_runs():
+    """The first complete one: it recovers the parameters that its data was made with."""
+    (code,) = [c for c in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL) if "rng" in c]
+    names = {}
+    exec(code, names)
+    assert np.abs(names["p"] - [3, 1.3]).max() < 0.05

@@ -178,7 +178,7 @@ private:
     void examine(const py::handle& grad, std::size_t i, Gradient& gradient) const {
         const auto name = [&] { return "grads" + captured_->labels[i]; };
         if (!py::isinstance<py::array>(grad))
-            raise_type_error(name() + " must be a NumPy array, got " + class_name(grad));
+            raise_type_error(name() + " must be a NumPy array, got " + class_name(grad) + ": pass numpy.asarray(grad)");
         if (is_masked(grad)) raise_type_error(name() + " is a masked array: pass its filled() data");
         const auto array = py::reinterpret_borrow<py::array>(grad);
         const py::array& param = captured_->params[i];
