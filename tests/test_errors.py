@@ -277,6 +277,24 @@ def test_a_subclass_cannot_deny_that_it_shares_memory():
         ds.SGD([p, p.view(Meddler)])
 
 
+def test_checking_a_gradient_cannot_come_back_to_the_optimizer():
+    p = np.ones(4)
+    opt = ds.SGD([p], lr=1.0)
+    seen = []
+
+    class Caller(np.ndarray):
+        @property
+        def __class__(self):
+            for call in (lambda: opt.step([np.ones(4)]), lambda: opt.add_param_group({"params": np.ones(1)})):
+                with pytest.raises(RuntimeError, match="cannot be used by code that it runs to check arrays") as error:
+                    call()
+                seen.append(error)
+            return np.ndarray
+
+    opt.step([np.ones(4).view(Caller)])
+    assert seen and p.tolist() == [0] * 4 and opt.step_count == 1
+
+
 def test_the_counters_are_state_too():
     opt = ds.NAdam([np.ones(()), np.ones(3)])
     with pytest.raises(ValueError, match=r"grads\[0\] shares memory with the state of params\[1\]"):
