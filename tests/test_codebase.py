@@ -74,6 +74,30 @@ def test_each_header_stands_alone(header):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs the compiler under the name c++")
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("", ""),  # the rule as it is compiles
+        ('"lr"', "1.0"),
+        ('{"eps", &Hyper::eps, non_negative}', ""),
+        ("T(1 - h.beta1)", "1 - h.beta1"),  # a coefficient that is not cast
+        ("T(h.eps)", "T(h.eps), T(h.eps)"),
+        ("static void update", "static T update"),
+        ("struct Adamax : Rule", "struct Adamax"),
+    ],
+)
+def test_a_rule_that_breaks_the_contract_does_not_compile(old, new):
+    adamax = (INCLUDE / "rules" / "adamax.hpp").read_text().replace('"../rule.hpp"', f'"{INCLUDE / "rule.hpp"}"')
+    assert old in adamax
+    source = adamax.replace(old, new) if old else adamax
+    command = ["c++", "-std=c++17", "-fsyntax-only", "-x", "c++", "-"]
+    use = "static_assert(downslope::is_rule<downslope::Adamax>()); auto prepare = &downslope::Adamax::prepare<float>;"
+    check = f"{source}\n{use}\n"
+    result = subprocess.run(command, input=check, capture_output=True, text=True)
+    assert (result.returncode == 0) == (old == new), result.stderr
+
+
 def imports(path):
     """The modules that a file imports, in full."""
     for node in ast.walk(ast.parse(path.read_text())):

@@ -308,6 +308,17 @@ def test_binding_nothing():
         ds.SGD([np.ones(1)]).bind(None)
 
 
+def test_binding_to_a_parameter_that_changed():
+    """And changed back later: the gradient would have been taken for one of the other shape."""
+    p = np.ones((2, 3))
+    opt = ds.SGD(p)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer NumPy deprecates it
+        p.shape = (3, 2)
+    with pytest.raises(ValueError, match="params has been given other memory, shape or dtype"):
+        opt.bind(np.ones((3, 2)))
+
+
 def test_a_bound_gradient_that_changed_is_checked_again():
     p, g = np.zeros(4), np.ones(4)
     opt = ds.SGD(p, lr=1.0)

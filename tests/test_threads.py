@@ -181,6 +181,23 @@ def test_a_child_forked_in_the_middle_of_a_step_does_not_wait_for_it():
     assert result.stdout == "0 20\n", result.stderr
 
 
+@needs_openmp
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted in /proc, which only Linux has")
+def test_small_steps_stay_on_the_callers_thread():
+    result = run("""
+        import os
+        import numpy as np
+        import downslope as ds
+        ds.set_num_threads(2)
+        before = len(os.listdir("/proc/self/task"))
+        for n in (16_383, 16_384):
+            params, grads = [np.ones(16_384), np.ones(n)], [np.ones(16_384), np.ones(n)]
+            ds.SGD(params).step(grads)
+            print(len(os.listdir("/proc/self/task")) - before)
+    """)
+    assert result.stdout == "0\n1\n", result.stderr
+
+
 def test_large_steps_run_without_the_gil():
     """Another Python thread goes on counting while a step runs on one thread."""
     opt = ds.Adam(np.ones(4_000_000))

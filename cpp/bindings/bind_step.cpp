@@ -84,18 +84,20 @@ public:
         if (bound_ && bound_->size() != count) bound_.reset();
     }
 
-    void set_group(std::size_t index, const GroupValues& values) {
+    // Other hyper-parameters for a group. If they ask for other state, nothing is done and the answer is false.
+    bool set_group(std::size_t index, const GroupValues& values) {
         const Turn turn(*this);
         Group group = make_group(values);
-        if (group.rule->slots.size() != stepper_->group(index).rule->slots.size())
-            raise_runtime_error("these hyper-parameters need other state: install it");
+        if (group.rule->slots != stepper_->group(index).rule->slots) return false;
         scheduled_[index] = std::isnan(values.first[0]);
         stepper_->group(index) = std::move(group);
+        return true;
     }
 
     void bind(const py::list& grads) {
         const Turn turn(*this);
         std::vector<Gradient> gradients(captured_->params.size());
+        check_params();
         accept(grads, gradients);
         bound_ = grads;
         bound_gradients_ = std::move(gradients);
@@ -196,8 +198,8 @@ private:
         // An update that wrote what a later one still has to read would spoil it.
         if (const Protected* shared = captured_->sharing_with(array))
             raise_value_error(name() + " shares memory with " + shared->name + ": pass a copy");
-        gradient.snapshot
-            .forget();  // it must not vouch for another array's view, should what follows run out of memory
+        // Should memory run out now, the old snapshot must not vouch for the new view.
+        gradient.snapshot.forget();
         gradient.view = view_of(array, *storage, walks_backwards(param));
         gradient.snapshot.take(array);
     }

@@ -205,7 +205,8 @@ class Optimizer:
             default = {name: self._schema.default(name) for name in values if name != "lr"}
             changed = [f"{name}={value!r}" for name, value in values.items() if value != default.get(name)]
             lines.append(f"group {i}: {arrays} array{'s' * (arrays != 1)}, {', '.join(changed)}")
-        return f"{type(self).__name__}({f'{chr(10)}    '.join(lines)})"
+        text = "\n    ".join(lines)
+        return f"{type(self).__name__}({text})"
 
     def add_param_group(self, group):
         """Take more arrays in, with settings of their own.
@@ -349,12 +350,10 @@ class Optimizer:
     def _change_group(self, index, changes):
         """Check and set hyper-parameters of a group; with them, the state may need more slots or fewer."""
         with self._stepper:
-            old = self._values[index]
-            new = {**old, **self._checked(changes, "a parameter group")}
+            new = {**self._values[index], **self._checked(changes, "a parameter group")}
             self._check_group(new)
             values = [new if i == index else group for i, group in enumerate(self._values)]
-            if self._layout(old) == self._layout(new):
-                self._stepper.set_group(index, self._schema.core_values(new))
+            if self._stepper.set_group(index, self._schema.core_values(new)):
                 self._values = values
                 return
             state = [
@@ -362,10 +361,6 @@ class Optimizer:
                 for param, i, slots in zip(self._params, self._numbers, self._state, strict=True)
             ]
             self._install(self._structure, self._params, self._numbers, values, state, self.step_count)
-
-    def _layout(self, values):
-        """The names of the state arrays that these hyper-parameters ask for."""
-        return core.state_layout(self.rule, self._schema.core_values(values)[0])[0]
 
     def _scheduled_step(self, grads):
         """A step with the learning rates that the schedules give for it."""

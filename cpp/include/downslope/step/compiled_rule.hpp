@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <new>
+#include <string_view>
 #include <vector>
 
 #include "../rule.hpp"
@@ -27,7 +28,7 @@ struct alignas(8) CoefficientBytes {
 struct CompiledRule {
     const char* name;
     std::vector<HyperParameterInfo> hyper_parameters;
-    std::vector<const char*> slots;
+    std::vector<std::string_view> slots;
     bool carries_product;
     bool (*applies)(const std::vector<double>& values);
     double (*initial_state)(const std::vector<double>& values);
