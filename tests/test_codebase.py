@@ -91,7 +91,7 @@ def test_a_rule_that_breaks_the_contract_does_not_compile(old, new):
     adamax = (INCLUDE / "rules" / "adamax.hpp").read_text().replace('"../rule.hpp"', f'"{INCLUDE / "rule.hpp"}"')
     assert old in adamax
     source = adamax.replace(old, new) if old else adamax
-    command = ["c++", "-std=c++17", "-fsyntax-only", "-x", "c++", "-"]
+    command = ["c++", "-std=c++17", "-fsyntax-only", "-Werror=narrowing", "-x", "c++", "-"]
     use = "static_assert(downslope::is_rule<downslope::Adamax>()); auto prepare = &downslope::Adamax::prepare<float>;"
     check = f"{source}\n{use}\n"
     result = subprocess.run(command, input=check, capture_output=True, text=True)
