@@ -80,6 +80,7 @@ def test_each_header_stands_alone(header):
     [
         ("", ""),  # the rule as it is compiles
         ('"lr"', "1.0"),
+        ('"lr"', '"rate"'),
         ('{"eps", &Hyper::eps, non_negative}', ""),
         ("T(1 - h.beta1)", "1 - h.beta1"),  # a coefficient that is not cast
         ("T(h.eps)", "T(h.eps), T(h.eps)"),

@@ -273,6 +273,12 @@ def test_deepcopy_with_its_parameters_keeps_them_together():
     assert twin.params["w"] is twin_params["w"]
 
 
+def test_a_shallow_copy_is_refused():
+    """It would share the averages, but not the counts that belong to them."""
+    with pytest.raises(TypeError, match=r"use copy\.deepcopy"):
+        copy.copy(ds.Adam(np.ones(2)))
+
+
 def test_a_state_dict_is_a_snapshot():
     opt = ds.SGD(np.ones(2), momentum=0.9)
     opt.step(np.ones(2))

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <iterator>
 #include <limits>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -113,6 +114,8 @@ constexpr bool is_rule() {
     static_assert(std::is_same_v<decltype(R::applies(typename R::Hyper())), bool>);
     static_assert(sizeof(typename R::Hyper) == sizeof(double) * std::size(R::hyper_parameters),
                   "every member of Hyper is a double and stands in hyper_parameters");
+    static_assert(std::string_view(R::hyper_parameters[0].name) == "lr",
+                  "decoupled weight decay and schedules look there");
     static_assert(std::size(R::slots) <= 3);
     return is_rule_for<R, float>() && is_rule_for<R, double>();
 }

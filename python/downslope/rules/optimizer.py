@@ -287,6 +287,9 @@ class Optimizer:
             except (IndexError, TypeError, AttributeError) as error:
                 raise ValueError(f"state_dict is not one of {type(self).__name__}: {error}") from error
 
+    def __copy__(self):
+        raise TypeError("a shallow copy would move the same parameters with the same state: use copy.deepcopy")
+
     def __getstate__(self):
         """Everything but the core's captured pointers, and with them the bound gradients."""
         with self._stepper:

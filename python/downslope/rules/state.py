@@ -6,10 +6,8 @@ from downslope._extension import core
 from downslope.validation import integer
 
 MAX_STEPS = 2**62  # so that the core can count on
-COUNTERS = (
-    "step",
-    "mu_product",
-)  # 0-d arrays, of int64 and float64; all other slots have the parameter's shape and dtype
+# 0-d arrays, of int64 and float64; all other slots have the parameter's shape and dtype.
+COUNTERS = ("step", "mu_product")
 
 
 def new_counters(count):

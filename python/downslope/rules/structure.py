@@ -53,9 +53,8 @@ class ArrayMapping:
         self.labels = [f"[{name!r}]" for name in self._names]
 
     def flatten(self, grads):
-        if not isinstance(
-            grads, (dict, Mapping)
-        ):  # dict first: asking an abstract class takes longer than a small step
+        # dict stands first because asking an abstract class takes longer than a small step.
+        if not isinstance(grads, (dict, Mapping)):
             raise ValueError(f"grads must be a mapping from names to arrays, as params is, got {a_type(grads)}")
         if len(grads) == len(self._names):
             try:
