@@ -123,6 +123,62 @@ def test_hyper_parameters_may_change_between_steps(rng):
     assert type(opt.lr) is float and opt.param_groups[0]["betas"] == (0.0, 0.0)
 
 
+# In this order, one by one; SGD begins with Nesterov momentum, which excludes dampening.
+CHANGED = {
+    "nesterov": False,
+    "lr": 0.03,
+    "betas": (0.5, 0.9),
+    "eps": 1e-3,
+    "eps_root": 1e-4,
+    "momentum": 0.5,
+    "dampening": 0.25,
+    "alpha": 0.5,
+    "rho": 0.5,
+    "lr_decay": 0.5,
+    "initial_accumulator_value": 3.0,
+    "momentum_decay": 0.5,
+    "centered": True,
+    "amsgrad": True,
+    "rectify": True,
+    "bias_correction": False,
+    "weight_decay": 0.2,
+    "decoupled_weight_decay": True,
+    "maximize": True,
+    "grad_scale": 0.5,
+}
+
+
+@pytest.mark.parametrize("name", ds.OPTIMIZERS)
+def test_every_hyper_parameter_of_a_group_may_change_between_steps(name, rng):
+    """And the other group does not notice."""
+    options = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
+    start = [rng.standard_normal(5), rng.standard_normal(37)]
+    opt = ds.OPTIMIZERS[name]([{"params": p.copy()} for p in start], **options)
+    refs = [pair(name, [p], **options)[1] for p in start]
+    group, changed = opt.param_groups[1], refs[1]
+    names = set(group) - {"params"}
+    assert names <= set(CHANGED)
+    for key, value in CHANGED.items():
+        if key in names:
+            assert group[key] != value or (name, key) == ("adamw", "decoupled_weight_decay")
+            group[key] = value
+            if key in ("maximize", "grad_scale"):
+                changed.factor = group["grad_scale"] * (-1 if group["maximize"] else 1)
+            elif key == "decoupled_weight_decay":
+                changed.decoupled = value
+            elif key == "weight_decay":
+                changed.weight_decay = value
+            else:
+                changed.hyper[key] = value
+        for _ in range(2):
+            grads = [rng.standard_normal(p.shape) for p in start]
+            opt.step(grads)
+            for ref, grad in zip(refs, grads, strict=True):
+                ref.step([grad])
+    for i, ref in enumerate(refs):
+        assert_same_bits(opt.params[i], ref.params[0], f"params[{i}]")
+
+
 def test_an_option_that_needs_more_state_may_be_set_later(rng):
     params = [rng.standard_normal(5)]
     opt, ref = pair("adam", params)

@@ -1,6 +1,6 @@
 """Optimization on CPUs, for people who live in NumPy."""
 
-from downslope import reference
+from downslope import reference, schedules
 from downslope.config import __version__, isa, show_config
 from downslope.minimize import minibatches
 from downslope.rules import (
@@ -47,6 +47,7 @@ __all__ = [
     "minibatches",
     "num_threads",
     "reference",
+    "schedules",
     "set_num_threads",
     "show_config",
 ]

@@ -2,32 +2,42 @@
 
 import math
 import numbers
+import operator
 
 import numpy as np
 
 
 def integer(name, value, lower, upper=None):
     """`value` as an int between `lower` and `upper`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    value = value.__index__()
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        value = operator.index(value)
+    except TypeError:  # of an array, too, although it has an __index__
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
     if value < lower or (upper is not None and value > upper):
         raise ValueError(f"{name} must be >= {lower}{'' if upper is None else f' and <= {upper}'}, got {value}")
     return value
 
 
-def number(name, value, lower=-math.inf, upper=math.inf, includes_upper=False):
-    """`value` as a finite float in [lower, upper), or in [lower, upper] if that `includes_upper`."""
+def real(name, value):
+    """`value` as a float, infinite and NaN included."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
     try:
-        x = float(value)
+        return float(value)
     except OverflowError:
-        x = value = math.inf  # such an integer may have too many digits to be shown
+        return math.inf if value > 0 else -math.inf
+
+
+def number(name, value, lower=-math.inf, upper=math.inf, includes_upper=False):
+    """`value` as a finite float in [lower, upper), or in [lower, upper] if that `includes_upper`."""
+    x = real(name, value)
     if not (math.isfinite(x) and lower <= x and (x <= upper if includes_upper else x < upper)):
         bounds = [f">= {lower:g}"] if lower > -math.inf else []
         bounds.append("finite" if upper == math.inf else f"<{'=' * includes_upper} {upper:g}")
-        raise ValueError(f"{name} must be {' and '.join(bounds)}, got {value!r}")
+        # An integer that overflows may have too many digits to be shown.
+        raise ValueError(f"{name} must be {' and '.join(bounds)}, got {x if math.isinf(x) else value!r}")
     return x
 
 

@@ -30,7 +30,7 @@ class Optimizer:
         The arrays to update, float32 or float64, of any layout. Dicts are groups, ``{"params": arrays, "lr": 0.1,
         ...}``: what a group doesn't set is as given to the optimizer.
     lr : float or callable
-        A number, or a schedule ``lr(step) -> float`` with step = 1, 2, ...
+        A number, or a schedule ``lr(step) -> float`` with step = 1, 2, ...: see `downslope.schedules`.
     weight_decay : float, default 0.0
         Adds ``weight_decay * p`` to the gradient (an L2 penalty) ...
     decoupled_weight_decay : bool, default False
