@@ -31,6 +31,8 @@ const CompiledRule& rule_for(const std::string& name, const std::vector<double>&
     return *rule;
 }
 
+bool rule_takes_rows(const std::string& name) { return rule_named(name).takes_rows; }
+
 void bind_rules(py::module_& module) {
     module.def(
         "rule_names",
@@ -64,10 +66,13 @@ void bind_rules(py::module_& module) {
         "state_layout",
         [](const std::string& name, const std::vector<double>& hyper) {
             const CompiledRule& rule = rule_for(name, hyper);
-            return py::make_tuple(py::cast(rule.slots), rule.initial_state(hyper), rule.carries_product);
+            py::list slots;
+            for (const Slot& slot : rule.slots) slots.append(py::make_tuple(slot.name, slot.never_negative));
+            return py::make_tuple(slots, rule.initial_state(hyper), rule.carries_product);
         },
         py::arg("rule"), py::arg("hyper"),
-        "(slot names, value they start from, whether a running product is kept) for these hyper-parameters.");
+        "(slots, each a name and whether it is never negative; the value they start from; whether a running product is "
+        "kept) for these hyper-parameters.");
 }
 
 }  // namespace downslope::bindings

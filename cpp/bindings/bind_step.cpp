@@ -12,6 +12,7 @@
 
 #include "bindings.hpp"
 #include "captured.hpp"
+#include "downslope/step/row_sums.hpp"
 #include "downslope/step/stepper.hpp"
 
 namespace py = pybind11;
@@ -19,10 +20,12 @@ namespace py = pybind11;
 namespace downslope::bindings {
 namespace {
 
-struct Gradient {
+struct CheckedGradient {
     bool present = false;
-    Snapshot snapshot;  // of the array that `view` was taken of
-    View view;
+    Snapshot snapshot;  // of the array that `gradient` was taken of
+    Gradient gradient;
+    RowSums<float> rows32;  // what `gradient` is of, where rows were given
+    RowSums<double> rows64;
 };
 
 using Rates = std::optional<std::vector<double>>;                         // of the groups
@@ -45,7 +48,10 @@ private:
 
 class NumpyStepper {
 public:
-    std::int64_t step_count = 0;  // of calls that moved anything
+    std::int64_t step_count = 0;     // of calls that moved anything
+    std::int64_t skipped_steps = 0;  // of calls that did not because a gradient was not finite
+
+    std::string displaced;  // what has moved the parameters to where no step may start, or empty
 
     explicit NumpyStepper(std::string rule) : rule_(std::move(rule)) {}
 
@@ -73,9 +79,10 @@ public:
             scheduled.push_back(std::isnan(group.first[0]));
         }
         const std::size_t count = captured.params.size();
-        std::vector<Gradient> passed(count), bound(count);
+        std::vector<CheckedGradient> passed(count), bound(count);
         views_.reserve(count);
         stepper_.emplace(std::move(made), captured.arrays);
+        stepper_->settings = settings_;
         captured_.emplace(std::move(captured));
         scheduled_ = std::move(scheduled);
         step_count = steps;
@@ -88,15 +95,28 @@ public:
     bool set_group(std::size_t index, const GroupValues& values) {
         const Turn turn(*this);
         Group group = make_group(values);
-        if (group.rule->slots != stepper_->group(index).rule->slots) return false;
+        if (!same_slots(*group.rule, *stepper_->group(index).rule)) return false;
         scheduled_[index] = std::isnan(values.first[0]);
         stepper_->group(index) = std::move(group);
         return true;
     }
 
+    // What holds for all groups: at the next step.
+    void configure(std::optional<double> clip_norm, std::optional<double> ema_decay, const std::string& nonfinite,
+                   const std::string& rounding, std::uint64_t seed) {
+        const Turn turn(*this);
+        skips_nonfinite_ = nonfinite == "skip";
+        settings_ = {clip_norm, ema_decay, nonfinite != "propagate", rounding == "stochastic", seed};
+        if (stepper_) stepper_->settings = settings_;
+    }
+
+    const std::optional<py::list>& bound() const { return bound_; }
+
+    std::optional<double> last_grad_norm() const { return stepper_->last_grad_norm(); }
+
     void bind(const py::list& grads) {
         const Turn turn(*this);
-        std::vector<Gradient> gradients(captured_->params.size());
+        std::vector<CheckedGradient> gradients(captured_->params.size());
         check_params();
         accept(grads, gradients);
         bound_ = grads;
@@ -105,11 +125,11 @@ public:
 
     // A step by these gradients, a list that no other code holds: it keeps their memory alive without the GIL. `rates`
     // are the learning rates of the groups that have a schedule, NaN for others; if one is missing, nothing is done and
-    // the answer is false.
-    bool step(const py::list& grads, const Rates& rates) {
+    // the answer is false. The gradients are sums of so many `accumulated` ones.
+    bool step(const py::list& grads, const Rates& rates, std::int64_t accumulated) {
         const Turn turn(*this);
         if (!take_rates(rates)) return false;
-        step_by(grads, passed_gradients_);
+        step_by(grads, passed_gradients_, accumulated);
         return true;
     }
 
@@ -117,8 +137,26 @@ public:
         const Turn turn(*this);
         if (!bound_) raise_runtime_error("step() has no gradients: pass them, or bind(grads) once");
         if (!take_rates(rates)) return false;
-        step_by(*bound_, bound_gradients_);
+        step_by(*bound_, bound_gradients_, 1);
         return true;
+    }
+
+    // Adds the gradients (None: the bound ones) to `sums`, contiguous arrays of the compute types or None, which the
+    // answer to `fresh` says are still empty.
+    void accumulate(const std::optional<py::list>& grads, const py::list& sums, const std::vector<bool>& fresh) {
+        const Turn turn(*this);
+        if (!grads && !bound_) raise_runtime_error("accumulate() has no gradients: pass them, or bind(grads) once");
+        std::vector<CheckedGradient>& gradients = grads ? passed_gradients_ : bound_gradients_;
+        const std::int64_t elements = check(grads ? *grads : *bound_, gradients);
+        std::vector<void*> into(gradients.size());
+        for (std::size_t i = 0; i < gradients.size(); ++i) {
+            if (!gradients[i].present) continue;
+            if (gradients[i].gradient.rows != nullptr)
+                raise_value_error("grads" + captured_->labels[i] + " is a RowGrad, which cannot be accumulated");
+            into[i] = py::cast<py::array>(sums[i]).mutable_data();
+        }
+        const WithoutGil released(elements >= keep_gil_below);
+        stepper_->accumulate(views_, into, fresh, threads_for(elements));
     }
 
 private:
@@ -148,6 +186,11 @@ private:
         return true;
     }
 
+    static bool same_slots(const CompiledRule& a, const CompiledRule& b) {
+        return std::equal(a.slots.begin(), a.slots.end(), b.slots.begin(), b.slots.end(),
+                          [](const Slot& x, const Slot& y) { return x.name == y.name; });
+    }
+
     Group make_group(const GroupValues& values) const {
         Group group{&rule_for(rule_, values.first), values.first, {}};
         for (std::size_t i = 0; i < values.second.size(); ++i)
@@ -166,32 +209,24 @@ private:
     }
 
     // Checks the gradients and takes views of them. Where one looks as the one before it, that view is still right.
-    void accept(const py::list& grads, std::vector<Gradient>& gradients) const {
+    void accept(const py::list& grads, std::vector<CheckedGradient>& gradients) const {
         if (grads.size() != gradients.size()) raise_value_error("grads do not match params, which were added to");
         for (std::size_t i = 0; i < gradients.size(); ++i) {
             const py::handle grad = PyList_GET_ITEM(grads.ptr(), static_cast<py::ssize_t>(i));
-            Gradient& gradient = gradients[i];
+            CheckedGradient& gradient = gradients[i];
             gradient.present = !grad.is_none();
             if (gradient.present && !gradient.snapshot.still_holds(grad)) examine(grad, i, gradient);
         }
     }
 
     // A gradient at a new address is the usual case, so texts are made only for errors.
-    void examine(const py::handle& grad, std::size_t i, Gradient& gradient) const {
+    void examine(const py::handle& grad, std::size_t i, CheckedGradient& checked) const {
         const auto name = [&] { return "grads" + captured_->labels[i]; };
-        if (!py::isinstance<py::array>(grad))
-            raise_type_error(name() + " must be a NumPy array, got " + class_name(grad) + ": pass numpy.asarray(grad)");
-        if (is_masked(grad)) raise_type_error(name() + " is a masked array: pass its filled() data");
-        const auto array = py::reinterpret_borrow<py::array>(grad);
         const py::array& param = captured_->params[i];
-        const auto storage = native_storage(array.dtype());
-        if (!storage)
-            raise_type_error(name() + " must have dtype float32 or float64, got " + text(array.dtype()) +
-                             (is_real(array.dtype()) ? ": pass grad.astype(\"" + text(param.dtype()) + "\")" : ""));
-        if (*storage == Storage::float64 && captured_->arrays[i].compute == Storage::float32)
-            raise_type_error(name() +
-                             " is float64, which does not cast safely to float32, the dtype of its parameter: pass "
-                             "grad.astype(\"float32\")");
+        if (!py::isinstance<py::array>(grad) && py::isinstance(grad, row_grad_type()))
+            return take_rows(grad, i, checked);
+        const Storage storage = check_array(grad, i, name);
+        const auto array = py::reinterpret_borrow<py::array>(grad);
         if (!same_shape(array, param))
             raise_value_error(name() + " must have the shape of its parameter, " + text(param.attr("shape")) +
                               ", got " + text(array.attr("shape")));
@@ -199,28 +234,106 @@ private:
         if (const Protected* shared = captured_->sharing_with(array))
             raise_value_error(name() + " shares memory with " + shared->name + ": pass a copy");
         // Should memory run out now, the old snapshot must not vouch for the new view.
-        gradient.snapshot.forget();
-        gradient.view = view_of(array, *storage, walks_backwards(param));
-        gradient.snapshot.take(array);
+        checked.snapshot.forget();
+        checked.gradient = {view_of(array, storage, false), std::nullopt};
+        if (captured_->arrays[i].reversed) checked.gradient.reversed = view_of(array, storage, true);
+        checked.snapshot.take(array);
     }
 
-    void step_by(const py::list& grads, std::vector<Gradient>& gradients) {
+    // What is asked of every array of gradients: its storage, if it casts safely to what the parameter is computed in.
+    template <class Name>
+    Storage check_array(const py::handle& grad, std::size_t i, const Name& name) const {
+        if (!py::isinstance<py::array>(grad))
+            raise_type_error(name() + " must be a NumPy array, got " + class_name(grad) + ": pass numpy.asarray(grad)");
+        if (is_masked(grad)) raise_type_error(name() + " is a masked array: pass its filled() data");
+        const py::dtype dtype = py::reinterpret_borrow<py::array>(grad).dtype();
+        const auto storage = storage_of_dtype(dtype);
+        const char* wanted = captured_->arrays[i].compute == Compute::float32 ? "float32" : "float64";
+        if (!storage)
+            raise_type_error(name() + " must have dtype float32, float64, float16 or bfloat16, got " + text(dtype) +
+                             (is_real(dtype) ? ": pass grad.astype(\"" + std::string(wanted) + "\")" : ""));
+        if (*storage == Storage::float64 && captured_->arrays[i].compute == Compute::float32)
+            raise_type_error(name() +
+                             " is float64, which does not cast safely to float32, in which its parameter is updated: "
+                             "pass grad.astype(\"float32\")");
+        return *storage;
+    }
+
+    static py::object row_grad_type() { return py::module_::import("downslope.rules.row_grad").attr("RowGrad"); }
+
+    void take_rows(const py::handle& grad, std::size_t i, CheckedGradient& checked) const {
+        const auto name = [&] { return "grads" + captured_->labels[i] + ".values"; };
+        const std::string label = "grads" + captured_->labels[i];
+        const Array& array = captured_->arrays[i];
+        const py::array& param = captured_->params[i];
+        if (!rule_takes_rows(rule_))
+            raise_value_error(label + " is a RowGrad, which " + rule_ +
+                              " does not take: sgd, adagrad, adam and adamw do");
+        if (array.state_storage == StateStorage::uint8)
+            raise_value_error(label + " is a RowGrad, which cannot be used with 8-bit state: its blocks span rows");
+        if (array.operands.average)
+            raise_value_error(label + " is a RowGrad, which cannot be used with ema_decay: all rows would follow");
+        const Storage storage = check_array(grad.attr("values"), i, name);
+        const auto values = grad.attr("values").cast<py::array>();
+        const auto rows =
+            grad.attr("rows").cast<py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>>();
+        const bool fits = param.ndim() > 0 && values.ndim() == param.ndim() && values.shape(0) == rows.size() &&
+                          std::equal(values.shape() + 1, values.shape() + values.ndim(), param.shape() + 1);
+        if (!fits)
+            raise_value_error(name() + " must have a row for each of " + std::to_string(rows.size()) +
+                              " rows of a parameter of shape " + text(param.attr("shape")) + ", got shape " +
+                              text(values.attr("shape")));
+        for (py::ssize_t k = 0; k < rows.size(); ++k)
+            if (rows.at(k) < 0 || rows.at(k) >= param.shape(0))
+                raise_value_error(label + ".rows must be >= 0 and < " + std::to_string(param.shape(0)) + ", got " +
+                                  std::to_string(rows.at(k)));
+        checked.snapshot.forget();
+        const std::int64_t row_length = param.shape(0) == 0 ? 0 : param.size() / param.shape(0);
+        const auto add_up = [&](auto& sums) {
+            sums.add_up(rows.data(), rows.size(), view_of(values, storage, false), row_length);
+            checked.gradient = {sums.view(), std::nullopt, sums.rows.data(), row_length};
+        };
+        if (array.compute == Compute::float32)
+            add_up(checked.rows32);
+        else
+            add_up(checked.rows64);
+    }
+
+    // All that must hold before anything is written; then `views_` has what is present of the gradients, and the answer
+    // is the number of their elements.
+    std::int64_t check(const py::list& grads, std::vector<CheckedGradient>& gradients) {
         check_params();
         accept(grads, gradients);
         views_.clear();
         std::int64_t elements = 0;
-        bool any = false;
-        for (const Gradient& gradient : gradients) {
-            views_.push_back(gradient.present ? &gradient.view : nullptr);
-            if (!gradient.present) continue;
-            elements += gradient.view.size;
-            any = true;
+        for (const CheckedGradient& checked : gradients) {
+            views_.push_back(checked.present ? &checked.gradient : nullptr);
+            if (checked.present) elements += checked.gradient.view.size;
         }
-        // While another thread wants the GIL, giving it away costs a switch interval (5 ms): not worth it for a step of
-        // a microsecond. NumPy draws the same line.
-        const WithoutGil released(elements >= keep_gil_below);
-        stepper_->step(views_, threads_for(elements));
-        step_count += any;
+        return elements;
+    }
+
+    void step_by(const py::list& grads, std::vector<CheckedGradient>& gradients, std::int64_t accumulated) {
+        if (!displaced.empty())
+            raise_runtime_error("step() inside " + displaced + ": the parameters do not stand where they belong");
+        const std::int64_t elements = check(grads, gradients);
+        const bool any = std::any_of(views_.begin(), views_.end(), [](const Gradient* g) { return g != nullptr; });
+        std::optional<std::size_t> bad;
+        {
+            // While another thread wants the GIL, giving it away costs a switch interval (5 ms): not worth it for a
+            // step of a microsecond. NumPy draws the same line.
+            const WithoutGil released(elements >= keep_gil_below);
+            bad = stepper_->step(views_, accumulated, threads_for(elements));
+        }
+        if (!bad) {
+            step_count += any;
+        } else if (skips_nonfinite_) {
+            ++skipped_steps;
+        } else {
+            PyErr_SetString(PyExc_FloatingPointError,
+                            ("grads" + captured_->labels[*bad] + " has an element that is not finite").c_str());
+            throw py::error_already_set();
+        }
     }
 
     std::recursive_mutex mutex_;
@@ -231,8 +344,10 @@ private:
     std::optional<Stepper> stepper_;
     std::vector<bool> scheduled_;  // the groups whose learning rate, NaN, is told anew for each step
     std::optional<py::list> bound_;
-    std::vector<Gradient> passed_gradients_, bound_gradients_;
-    std::vector<const View*> views_;
+    std::vector<CheckedGradient> passed_gradients_, bound_gradients_;
+    std::vector<const Gradient*> views_;
+    StepSettings settings_;
+    bool skips_nonfinite_ = false;
 };
 
 }  // namespace
@@ -243,12 +358,19 @@ void bind_step(py::module_& module) {
         "Steps arrays, which Python has checked, by one rule. `with stepper:` keeps other threads out.")
         .def(py::init<std::string>(), py::arg("rule"))
         .def_readonly("step_count", &NumpyStepper::step_count)
+        .def_readwrite("displaced", &NumpyStepper::displaced)
+        .def_property_readonly("bound", [](const NumpyStepper& stepper) { return stepper.bound(); })
+        .def_readwrite("skipped_steps", &NumpyStepper::skipped_steps)
+        .def_property_readonly("last_grad_norm", &NumpyStepper::last_grad_norm)
         .def("__enter__", &NumpyStepper::lock)
         .def("__exit__", [](NumpyStepper& stepper, const py::args&) { stepper.unlock(); })
         .def("install", &NumpyStepper::install, py::arg("groups"), py::arg("arrays"), py::arg("step_count"))
         .def("set_group", &NumpyStepper::set_group, py::arg("index"), py::arg("values"))
         .def("bind", &NumpyStepper::bind, py::arg("grads"))
-        .def("step", &NumpyStepper::step, py::arg("grads"), py::arg("rates") = py::none())
+        .def("step", &NumpyStepper::step, py::arg("grads"), py::arg("rates") = py::none(), py::arg("accumulated") = 1)
+        .def("accumulate", &NumpyStepper::accumulate, py::arg("grads"), py::arg("sums"), py::arg("fresh"))
+        .def("configure", &NumpyStepper::configure, py::arg("clip_norm"), py::arg("ema_decay"), py::arg("nonfinite"),
+             py::arg("rounding"), py::arg("seed"))
         .def("step_bound", &NumpyStepper::step_bound, py::arg("rates") = py::none());
 }
 

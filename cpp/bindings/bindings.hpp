@@ -11,6 +11,7 @@
 namespace downslope::bindings {
 
 void bind_rules(pybind11::module_& module);
+void bind_codecs(pybind11::module_& module);
 void bind_step(pybind11::module_& module);
 void bind_threads(pybind11::module_& module);
 void bind_config(pybind11::module_& module);
@@ -18,6 +19,9 @@ void bind_config(pybind11::module_& module);
 // The variant of a rule that these hyper-parameters ask for. Only bind_rules.cpp sees the rules' own types, so that a
 // change in one compiles one file anew.
 const CompiledRule& rule_for(const std::string& name, const std::vector<double>& hyper);
+
+// Whether a gradient may be rows of an array.
+bool rule_takes_rows(const std::string& name);
 
 // Changes in a forked child, so that a lock can tell whether its owner is a thread that the child does not have.
 std::uint64_t fork_generation();

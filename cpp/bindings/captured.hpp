@@ -31,11 +31,21 @@ inline bool is_masked(const py::handle& array) {
     return !is_plain && py::isinstance(array, py::module_::import("numpy").attr("ma").attr("MaskedArray"));
 }
 
-inline std::optional<Storage> native_storage(const py::dtype& dtype) {
+// How elements of this dtype are stored, if a step can work on them. bfloat16 is ml_dtypes', known by its name.
+inline std::optional<Storage> storage_of_dtype(const py::dtype& dtype) {
+    constexpr int float16_num = 23;
+    if (dtype.kind() == 'V' && dtype.itemsize() == 2 && text(dtype.attr("name")) == "bfloat16")
+        return Storage::bfloat16;
     if (dtype.byteorder() != '=') return std::nullopt;
     if (dtype.num() == py::dtype::of<float>().num()) return Storage::float32;
     if (dtype.num() == py::dtype::of<double>().num()) return Storage::float64;
+    if (dtype.num() == float16_num) return Storage::float16;
     return std::nullopt;
+}
+
+inline const char* name_of(Storage storage) {
+    constexpr const char* names[] = {"float32", "float64", "float16", "bfloat16"};
+    return names[static_cast<std::size_t>(storage)];
 }
 
 inline bool is_real(const py::dtype& dtype) { return std::string("fiu").find(dtype.kind()) != std::string::npos; }
@@ -70,8 +80,8 @@ private:
 };
 
 // Whether to walk the array from its last axis to its first: that makes a Fortran-ordered parameter, the state that
-// goes with it and a gradient in the same order contiguous. A rule does not see the order; whatever depends on an
-// element's place in C order must not walk so.
+// goes with it and a gradient in the same order contiguous. A rule does not see the order; what depends on an
+// element's place in C order (norms, rows, codes, random bits) is walked forwards.
 inline bool walks_backwards(const py::array& param) {
     return (param.flags() & py::array::f_style) != 0 && (param.flags() & py::array::c_style) == 0;
 }
@@ -103,10 +113,24 @@ inline bool same_shape(const py::array& a, const py::array& b) {
     return std::equal(a.shape(), a.shape() + a.ndim(), b.shape(), b.shape() + b.ndim());
 }
 
-// Whether the state is one for this parameter, which may have been changed since the state was made.
-inline bool fits(const py::array& state, const py::array& param) {
-    const auto storage = native_storage(param.dtype());
-    return storage && native_storage(state.dtype()) == storage && same_shape(state, param);
+inline bool is_c_contiguous(const py::array& array) { return (array.flags() & py::array::c_style) != 0; }
+
+// How the state of a parameter is stored, if it fits that parameter, which may have been changed since the state was
+// made: of the compute type, as bfloat16 bits, or as codes with scales.
+inline std::optional<StateStorage> state_storage(const py::array& state, const py::object& scales,
+                                                 const py::array& param, Compute compute) {
+    if (!same_shape(state, param)) return std::nullopt;
+    if (scales.is_none()) {
+        if (state.dtype().is(py::dtype::of<std::uint16_t>()) && is_c_contiguous(state)) return StateStorage::bfloat16;
+        const auto storage = storage_of_dtype(state.dtype());
+        const bool fits = storage && item_size(*storage) >= 4 && compute_type(*storage) == compute;
+        return fits ? std::optional(StateStorage::native) : std::nullopt;
+    }
+    const auto blocks = py::cast<py::array>(scales);
+    const bool fits = state.dtype().is(py::dtype::of<std::uint8_t>()) && is_c_contiguous(state) &&
+                      blocks.dtype().is(py::dtype::of<float>()) && is_c_contiguous(blocks) &&
+                      blocks.size() == (param.size() + block_size - 1) / block_size;
+    return fits ? std::optional(StateStorage::uint8) : std::nullopt;
 }
 
 // NumPy's exact answer, asked of plain arrays, since a subclass may have an answer of its own.
@@ -131,33 +155,49 @@ struct Captured {
     std::vector<Protected> protected_memory;
     std::vector<Array> arrays;
 
-    // `rows` of (label, group, parameter, state arrays, step count, running product or None)
+    // `rows` of (label, group, parameter, its storage, pairs of state array and scales or None, average or None, step
+    // count, running product or None)
     explicit Captured(const py::list& rows) {
         for (const py::handle& item : rows) {
             const auto row = item.cast<py::tuple>();
             const auto param = row[2].cast<py::array>();
             labels.push_back(row[0].cast<std::string>());
-            for (const py::handle& state : row[3])
-                if (!fits(state.cast<py::array>(), param))
+            const Storage storage = storage_named(row[3].cast<std::string>());
+            Array array{};
+            array.group = row[1].cast<std::size_t>();
+            array.compute = compute_type(storage);
+            const Storage native = array.compute == Compute::float32 ? Storage::float32 : Storage::float64;
+            const std::string state_name = "the state of params" + labels.back();
+
+            protect(param, "params" + labels.back());
+            for (const py::handle& pair : row[4]) {
+                const auto state = pair.cast<py::tuple>();
+                const auto stored = state_storage(state[0].cast<py::array>(), state[1], param, array.compute);
+                if (!stored)
                     raise_value_error("params" + labels.back() +
                                       " has been given another shape or dtype than its state has");
-            const Storage storage = *native_storage(param.dtype());
-            Array array{row[1].cast<std::size_t>(),
-                        storage,
-                        view_of(param, storage, walks_backwards(param)),
-                        {},
-                        nullptr,
-                        nullptr};
-            protect(param, "params" + labels.back());
-            for (const py::handle& state : row[3]) {
-                array.state.push_back(view_of(state.cast<py::array>(), storage, walks_backwards(param)));
-                protect(state.cast<py::array>(), "the state of params" + labels.back());
+                array.state_storage = *stored;
+                if (*stored == StateStorage::uint8) {
+                    array.scales.push_back(static_cast<float*>(state[1].cast<py::array>().mutable_data()));
+                    protect(state[1].cast<py::array>(), state_name);
+                }
+                protect(state[0].cast<py::array>(), state_name);
             }
-            array.step_count = static_cast<std::int64_t*>(row[4].cast<py::array>().mutable_data());
-            protect(row[4].cast<py::array>(), "the state of params" + labels.back());
-            if (!row[5].is_none()) {
-                array.product = static_cast<double*>(row[5].cast<py::array>().mutable_data());
-                protect(row[5].cast<py::array>(), "the state of params" + labels.back());
+            const auto operands = [&](bool backwards) {
+                Operands made{view_of(param, storage, backwards), {}, std::nullopt};
+                for (const py::handle& pair : row[4])
+                    made.state.push_back(view_of(pair.cast<py::tuple>()[0].cast<py::array>(), native, backwards));
+                if (!row[5].is_none()) made.average = view_of(row[5].cast<py::array>(), native, backwards);
+                return made;
+            };
+            array.operands = operands(false);
+            if (walks_backwards(param) && array.state_storage == StateStorage::native) array.reversed = operands(true);
+            if (!row[5].is_none()) protect(row[5].cast<py::array>(), "the average of params" + labels.back());
+            array.step_count = static_cast<std::int64_t*>(row[6].cast<py::array>().mutable_data());
+            protect(row[6].cast<py::array>(), state_name);
+            if (!row[7].is_none()) {
+                array.product = static_cast<double*>(row[7].cast<py::array>().mutable_data());
+                protect(row[7].cast<py::array>(), state_name);
             }
             arrays.push_back(std::move(array));
             params.push_back(param);
@@ -185,6 +225,12 @@ struct Captured {
     }
 
 private:
+    static Storage storage_named(const std::string& name) {
+        for (const Storage storage : {Storage::float32, Storage::float64, Storage::float16, Storage::bfloat16})
+            if (name == name_of(storage)) return storage;
+        throw py::key_error(name);
+    }
+
     // The last one before `end` that shares elements with the array; NumPy is asked only where address intervals meet.
     const Protected* first_sharing(const py::array& array, std::uintptr_t low, const Protected* end) const {
         while (end != protected_memory.data() && (--end)->highest_so_far > low)

@@ -4,6 +4,7 @@ PYBIND11_MODULE(DOWNSLOPE_MODULE, module) {
     using namespace downslope::bindings;
     module.doc() = "The compiled core of downslope, built for one instruction set level.";
     bind_rules(module);
+    bind_codecs(module);
     bind_step(module);
     bind_threads(module);
     bind_config(module);

@@ -18,6 +18,7 @@ from downslope.rules import (
     Optimizer,
     RAdam,
     RMSprop,
+    RowGrad,
 )
 from downslope.threads import get_num_threads, num_threads, set_num_threads
 
@@ -41,6 +42,7 @@ __all__ = [
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "RowGrad",
     "__version__",
     "get_num_threads",
     "isa",

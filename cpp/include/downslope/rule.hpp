@@ -5,7 +5,7 @@
 //   name                    the key by which every layer knows it, "adam"
 //   Hyper                   its hyper-parameters: doubles, each with its default
 //   hyper_parameters        their public names, members and domains
-//   slots                   the names of its state arrays, PyTorch's where PyTorch has the rule
+//   slots                   its state arrays; their names are PyTorch's where PyTorch has the rule
 //   applies(h)              whether this struct is the variant that h asks for, where options change the slots
 //   Coefficients<T>         what an update needs of the hyper-parameters and the step
 //   prepare<T>(h, t)        works them out in double and casts each once to T; t = 1, 2, ...
@@ -54,8 +54,17 @@ struct HyperParameter {
     Domain domain;
 };
 
+// One array of state, of the parameter's shape.
+struct Slot {
+    const char* name;
+    bool never_negative = false;
+};
+inline constexpr bool never_negative = true;
+
 // What most rules have in common; a rule that differs declares its own.
 struct Rule {
+    // Whether a gradient may be rows of an array, which moves those rows alone.
+    static constexpr bool takes_rows = false;
     // Whether prepare<T>(h, t, product) also carries a running product, kept in double for each array, from step to
     // step.
     static constexpr bool carries_product = false;

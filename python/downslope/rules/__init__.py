@@ -14,6 +14,7 @@ from downslope.rules.nag import NAG
 from downslope.rules.optimizer import Optimizer
 from downslope.rules.radam import RAdam
 from downslope.rules.rmsprop import RMSprop
+from downslope.rules.row_grad import RowGrad
 from downslope.rules.sgd import SGD
 
 OPTIMIZERS = MappingProxyType(
@@ -37,6 +38,7 @@ __all__ = [
     "NAdam",
     "AdaBelief",
     "RAdam",
+    "RowGrad",
     "Lion",
     "Optimizer",
 ]

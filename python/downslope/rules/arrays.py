@@ -5,26 +5,49 @@ That no two of them share memory is checked by the core, which keeps their addre
 
 import numpy as np
 
+from downslope._extension import core
+
 
 def check_parameter(name, array):
-    """Raise TypeError or ValueError unless the array can be updated in place."""
+    """How the array stores its numbers; TypeError or ValueError unless it can be updated in place."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}; it is updated in place")
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array: fill it first, and keep the result: it is updated in place")
-    native = array.dtype.newbyteorder("=")
-    if native in (np.float32, np.float64) and not array.dtype.isnative:
-        raise TypeError(f"{name} is byte-swapped ({array.dtype.str}): {_convert(native)}")
-    if native not in (np.float32, np.float64):
+    storage = core.storage_of(array)
+    if storage is None and not array.dtype.isnative and core.storage_of(np.empty(0, array.dtype.newbyteorder("="))):
+        raise TypeError(f"{name} is byte-swapped ({array.dtype.str}): {_convert(array.dtype.newbyteorder('='))}")
+    if storage is None:
         castable = array.dtype.kind in "fiu"
         advice = f": {_convert(np.dtype(np.float64))}" if castable else ""
-        raise TypeError(f"{name} must have dtype float32 or float64, got {array.dtype}{advice}")
+        raise TypeError(f"{name} must have dtype float32, float64, float16 or bfloat16, got {array.dtype}{advice}")
     if not array.flags.writeable:
         raise ValueError(f"{name} is read-only, so it cannot be updated in place: make a copy first, and keep that")
     if overlaps_itself(array):
         raise ValueError(
             f"{name} has elements that share memory (a broadcast or overlapping view): make a copy first, and keep that"
         )
+    return storage
+
+
+def compute_dtype(storage):
+    """The dtype in which an array stored like that is updated."""
+    return np.float64 if storage == "float64" else np.float32
+
+
+def computed(array, storage):
+    """A copy in the dtype in which the array is updated; in the same order."""
+    if storage == "bfloat16":
+        return core.decode_bfloat16(array.view(np.uint16))
+    return array.astype(compute_dtype(storage), order="K")
+
+
+def assign(array, storage, values):
+    """Write `values`, as `computed` gave them, into the array, rounded to the nearest."""
+    if storage == "bfloat16":
+        array.view(np.uint16)[...] = core.encode_bfloat16(values)
+    else:
+        array[...] = values
 
 
 def _convert(dtype):

@@ -2,9 +2,9 @@
 
 from contextlib import contextmanager
 
-import numpy as np
-
+from downslope.rules.arrays import compute_dtype, computed
 from downslope.rules.optimizer import Optimizer
+from downslope.rules.state import slot_values
 
 
 class NAG(Optimizer):
@@ -54,7 +54,6 @@ class NAG(Optimizer):
     source = "Nesterov 1983; Sutskever et al. 2013"
 
     def __init__(self, params, lr=1e-2, momentum=0.9, **options):
-        self._saved = None  # pairs of parameter and copy, while the parameters stand at the look-ahead point
         super().__init__(params, lr=lr, momentum=momentum, **options)
 
     @contextmanager
@@ -66,46 +65,11 @@ class NAG(Optimizer):
         RuntimeError
             If it is nested, or `step` or a copy is asked for inside.
         """
-        saved = None
-        try:
-            with self._stepper:
-                self._check_at_home("lookahead()")
-                saved = self._saved = []
-            for param, slots, i in zip(self._params, self._state, self._numbers, strict=True):
-                shift = param.dtype.type(self._values[i]["momentum"]) * slots["velocity"]
-                bits = param.copy()
-                np.add(param, shift, out=param)
-                saved.append((param, bits))
+        with self._displaced("lookahead()", self._look_ahead):
             yield
-        finally:
-            if saved is not None:
-                self._saved = None
-                _restore(saved)
 
-    def step(self, grads=None):
-        with self._stepper:
-            self._check_at_home("step()")
-            super().step(grads)
-
-    step.__doc__ = Optimizer.step.__doc__
-
-    def __getstate__(self):
-        with self._stepper:
-            self._check_at_home("a copy")
-            return super().__getstate__()
-
-    def _check_at_home(self, what):
-        if self._saved is not None:
-            raise RuntimeError(f"{what} inside lookahead(): the parameters do not stand where they belong")
-
-
-def _restore(saved):
-    """Every parameter that can still be written gets its bits back, whatever has become of another one."""
-    failure = None
-    for param, bits in saved:
-        try:
-            param[...] = bits
-        except ValueError as error:
-            failure = error
-    if failure is not None:
-        raise failure
+    def _look_ahead(self, i):
+        param, storage = self._params[i], self._storages[i]
+        momentum = compute_dtype(storage)(self._values[self._numbers[i]]["momentum"])
+        velocity = slot_values(self._state[i], "velocity").astype(compute_dtype(storage), copy=False)
+        return computed(param, storage) + momentum * velocity

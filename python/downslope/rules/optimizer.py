@@ -2,14 +2,19 @@
 
 import inspect
 import math
+from contextlib import contextmanager
 from types import MappingProxyType
 
+import numpy as np
+
 from downslope._extension import core
-from downslope.rules.arrays import check_parameter
+from downslope.rules import settings as shared_settings
+from downslope.rules.arrays import assign, check_parameter, compute_dtype, computed
 from downslope.rules.hyperparameters import Schema
 from downslope.rules.param_group import ParamGroup
 from downslope.rules.state import (
     MAX_STEPS,
+    fill_array,
     fill_state,
     new_counters,
     new_state,
@@ -27,8 +32,9 @@ class Optimizer:
     Parameters
     ----------
     params : ndarray, sequence or mapping of ndarray, or sequence of dicts
-        The arrays to update, float32 or float64, of any layout. Dicts are groups, ``{"params": arrays, "lr": 0.1,
-        ...}``: what a group doesn't set is as given to the optimizer.
+        The arrays to update, of any layout: float32, float64, or float16 and (of ml_dtypes) bfloat16, which are
+        computed in float32. Dicts are groups, ``{"params": arrays, "lr": 0.1, ...}``: what a group doesn't set is as
+        given to the optimizer.
     lr : float or callable
         A number, or a schedule ``lr(step) -> float`` with step = 1, 2, ...: see `downslope.schedules`.
     weight_decay : float, default 0.0
@@ -39,19 +45,34 @@ class Optimizer:
         Whether to go uphill: the gradient is negated.
     grad_scale : float, default 1.0
         The gradient is multiplied by it first of all.
+    clip_value : float, optional
+        Elements of the gradient are then cut off at plus and minus this.
+    clip_norm : float, optional
+        Next, if the norm of all gradients together exceeds this, they are multiplied by ``clip_norm / norm``.
+    nonfinite : {"propagate", "raise", "skip"}
+        What a NaN or an infinity in a gradient does: go its way, as in NumPy; raise `FloatingPointError`; or let `step`
+        do nothing but count `skipped_steps`. In the last two nothing moves.
+    state_dtype : {None, "bfloat16", "uint8"}
+        How state is kept: as parameters are computed (None), in 2 bytes a number or in 1. Rounding is stochastic.
+    rounding : {"nearest", "stochastic"}
+        Of float16 and bfloat16 parameters.
+    seed : int, default 0
+        Of stochastic rounding. The random bits are a function of seed, array, slot, step count and element.
+    ema_decay : float, optional
+        Keeps an exponential moving average of the parameters, `ema`: ``e += (1 - ema_decay) * (p - e)`` after each step.
 
     Raises
     ------
     TypeError
-        If a parameter is not a NumPy array of float32 or float64, or a keyword is unknown.
+        If a parameter is not an array of one of these dtypes, or a keyword is unknown.
     ValueError
         If an array cannot be updated in place (read-only, overlapping itself or another one), or a hyper-parameter is
         out of range.
 
     Notes
     -----
-    A gradient has its parameter's shape and a dtype that casts safely to the parameter's. A call that raises has
-    changed nothing. Results are the same bits for every number of threads, instruction set and memory layout, and equal
+    A gradient has its parameter's shape and a dtype that casts safely to the one in which the parameter is computed. A
+    call that raises has changed nothing. The options from `clip_norm` on hold for all groups. Results are the same bits for every number of threads, instruction set and memory layout, and equal
     those of `downslope.reference`. One optimizer may be used from several threads: its calls take turns.
     """
 
@@ -66,14 +87,22 @@ class Optimizer:
         if cls.rule is None or "options" not in signature.parameters:
             return
         schema = Schema(cls.rule)
+        defaults = {**{name: schema.default(name) for name in schema.names}, **shared_settings.DEFAULTS}
         options = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=schema.default(name))
-            for name in schema.names
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+            for name, default in defaults.items()
             if name not in signature.parameters
         ]
         cls.__signature__ = inspect.Signature([*known, *options])
 
+    def __getattr__(self, name):
+        if name in shared_settings.DEFAULTS:
+            return self._settings[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __setattr__(self, name, value):
+        if name in shared_settings.DEFAULTS:
+            return self._change_settings({name: value})
         if name != "lr" and name in getattr(self, "_defaults", ()):
             raise AttributeError(f"{name} is set in the groups: opt.param_groups[0][{name!r}] = ...")
         super().__setattr__(name, value)
@@ -83,9 +112,13 @@ class Optimizer:
             raise TypeError("Optimizer is only the base of the rules: make an Adam, an SGD, ...")
         self._schema = Schema(self.rule)
         defaults = {name: self._schema.default(name) for name in self._schema.names}
+        given = {name: hyper.pop(name) for name in shared_settings.DEFAULTS if name in hyper}
         self._defaults = {**defaults, **self._checked(hyper, f"{type(self).__name__}()")}
+        self._settings = {**shared_settings.DEFAULTS, **shared_settings.checked(given)}
         self._stepper = core.Stepper(self.rule)
-        self._params, self._state = [], []
+        self._stepper.configure(**self._core_settings())
+        self._params, self._storages, self._state, self._averages = [], [], [], []
+        self._accumulated = None  # how many gradients, and the sum of those of each parameter
         self._numbers = []  # of the group of each parameter
         self._values = []  # hyper-parameters of each group
         self._extend(*read_params(params))
@@ -97,18 +130,22 @@ class Optimizer:
 
         Parameters
         ----------
-        grads : ndarray, sequence or mapping of ndarray, optional
+        grads : ndarray, RowGrad, sequence or mapping of them, optional
             In the structure of the parameters; for groups, a flat list in their order. A gradient of None leaves its
-            array, the array's state and its step count alone. Without `grads`, the bound ones are used.
+            array, the array's state and its step count alone. Without `grads`, the mean of those that `accumulate` has
+            added up is used, and then forgotten; or else the bound ones.
 
         Raises
         ------
         TypeError
-            If a gradient is no NumPy array of float32 or float64, or does not cast safely to its parameter's dtype.
+            If a gradient is no array of a real floating dtype, or does not cast safely to the one in which its
+            parameter is computed.
         ValueError
             If structure or shapes differ, or a gradient shares memory with a parameter or its state.
+        FloatingPointError
+            If a gradient is not finite, with ``nonfinite="raise"``.
         RuntimeError
-            If there are no gradients, passed or bound.
+            If there are no gradients, passed or bound; or if some are passed while others have been accumulated.
 
         Examples
         --------
@@ -120,12 +157,15 @@ class Optimizer:
         >>> p
         array([0., 0.])
         """
-        if grads is None:
-            done = self._stepper.step_bound()
+        if self._accumulated is not None:
+            self._step_accumulated(grads)
+        elif grads is None:
+            if not self._stepper.step_bound():
+                self._scheduled_step(self._stepper.step_bound)
         else:
-            done = self._stepper.step(self._structure.flatten(grads))
-        if not done:
-            self._scheduled_step(grads)
+            grads = self._structure.flatten(grads)
+            if not self._stepper.step(grads):
+                self._scheduled_step(lambda rates: self._stepper.step(grads, rates))
 
     def bind(self, grads):
         """Fix the arrays that hold the gradients, for `step()` without arguments: the fastest call.
@@ -157,6 +197,81 @@ class Optimizer:
         with self._stepper:
             self._stepper.bind(self._structure.flatten(grads))
 
+    def accumulate(self, grads=None):
+        """Add gradients up, for a `step()` by their mean: a large batch in parts.
+
+        Parameters
+        ----------
+        grads : as for `step`, optional
+            Without them, the bound ones are added. The sums are in the dtype in which the parameter is computed, so
+            float16 gradients lose nothing. None adds nothing; the mean is over all calls nevertheless, and only an
+            array that got nothing in any of them is left alone.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError
+            As `step` does. A `RowGrad` cannot be accumulated (`ValueError`).
+
+        Notes
+        -----
+        `step()` forgets the sums when it has applied them, and when ``nonfinite="skip"`` skips them; where it raises,
+        they stay. `zero_grad()` forgets them at once. Sums are no part of `state_dict`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import downslope as ds
+        >>> p = np.zeros(2)
+        >>> opt = ds.SGD(p, lr=1.0)
+        >>> opt.accumulate(np.array([1.0, 2.0]))
+        >>> opt.accumulate(np.array([3.0, 4.0]))
+        >>> opt.step()
+        >>> p
+        array([-2., -3.])
+        """
+        with self._stepper:
+            given = self._stepper.bound if grads is None else self._structure.flatten(grads)
+            count, sums = self._accumulated or (0, [None] * len(self._params))
+            into = [
+                np.empty(param.shape, compute_dtype(storage)) if total is None and grad is not None else total
+                for param, storage, total, grad in zip(self._params, self._storages, sums, given or sums, strict=True)
+            ]
+            fresh = [total is None for total in sums]
+            self._stepper.accumulate(None if grads is None else given, into, fresh)
+            self._accumulated = count + 1, into
+
+    def zero_grad(self):
+        """Forget what `accumulate` has added up. Bound gradients are the caller's and stay as they are."""
+        with self._stepper:
+            self._accumulated = None
+
+    @contextmanager
+    def swap_ema(self):
+        """Put the average in place of the parameters, to evaluate on it, and afterwards restore their very bits.
+
+        Raises
+        ------
+        RuntimeError
+            If there is no average; or if it is nested, or `step` or a copy is asked for inside.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import downslope as ds
+        >>> p = np.array([1.0, 2.0])
+        >>> opt = ds.SGD(p, lr=1.0, ema_decay=0.5)
+        >>> opt.step(np.array([1.0, 1.0]))
+        >>> with opt.swap_ema():
+        ...     print(p)
+        [0.5 1.5]
+        >>> p
+        array([0., 1.])
+        """
+        if self.ema_decay is None:
+            raise RuntimeError("swap_ema() without an average: make the optimizer with ema_decay")
+        with self._displaced("swap_ema()", lambda i: self._averages[i]):
+            yield
+
     # ---- what there is to see ----
 
     @property
@@ -168,7 +283,8 @@ class Optimizer:
     def state(self):
         """For each parameter, in the structure of `params`: a mapping from slot name to array, and its ``"step"``.
 
-        The arrays are the optimizer's own: what is written into them counts.
+        The arrays are the optimizer's own: what is written into them counts. With ``state_dtype="bfloat16"`` they hold
+        the bits of the numbers, in uint16; with ``"uint8"`` codes, and ``<slot>_scale`` one scale for each 256.
         """
         return self._structure.unflatten([MappingProxyType(slots) for slots in self._state])
 
@@ -176,6 +292,27 @@ class Optimizer:
     def step_count(self):
         """How many calls of `step` have moved anything."""
         return self._stepper.step_count
+
+    @property
+    def skipped_steps(self):
+        """How many calls of `step` have moved nothing because ``nonfinite="skip"`` met a NaN or an infinity."""
+        return self._stepper.skipped_steps
+
+    @property
+    def last_grad_norm(self):
+        """The norm of all gradients in the last step, scaled but not clipped by it; None where no option needs it.
+
+        `clip_norm` needs it, and ``nonfinite="raise"`` and ``"skip"`` have it for nothing.
+        """
+        return self._stepper.last_grad_norm
+
+    @property
+    def ema(self):
+        """The moving average of the parameters, in their structure, float32 or wider; None without `ema_decay`.
+
+        The arrays are the optimizer's own.
+        """
+        return None if self.ema_decay is None else self._structure.unflatten(self._averages)
 
     @property
     def lr(self):
@@ -200,6 +337,9 @@ class Optimizer:
         elements = sum(param.size for param in self._params)
         head = f"{len(self._params)} array{'s' * (len(self._params) != 1)} of {elements:,} elements"
         lines = [f"{head}, step_count={self.step_count}"]
+        lines[0] += "".join(
+            f", {name}={value!r}" for name, value in self._settings.items() if value != shared_settings.DEFAULTS[name]
+        )
         for i, values in enumerate(self._values):
             arrays = self._numbers.count(i)
             default = {name: self._schema.default(name) for name in values if name != "lr"}
@@ -238,7 +378,8 @@ class Optimizer:
         -------
         dict
             In the layout of PyTorch: ``"state"`` maps the number of each array to its slots and its ``"step"``,
-            ``"param_groups"`` lists the hyper-parameters; and with ``"rule"`` and ``"step_count"``.
+            ``"param_groups"`` lists the hyper-parameters; and with ``"rule"``, ``"settings"`` (what holds for all
+            groups), ``"step_count"``, ``"skipped_steps"`` and ``"ema"``, the number of each array to its average.
 
         Examples
         --------
@@ -256,7 +397,10 @@ class Optimizer:
                 groups.append({**values, "lr": lr, "params": self._numbers_of_group(i)})
             return {
                 "rule": self.rule,
+                "settings": dict(self._settings),
                 "step_count": self.step_count,
+                "skipped_steps": self.skipped_steps,
+                "ema": {i: average.copy() for i, average in enumerate(self._averages)},
                 "state": {i: saved_state(slots) for i, slots in enumerate(self._state)},
                 "param_groups": groups,
             }
@@ -267,8 +411,8 @@ class Optimizer:
         Parameters
         ----------
         state_dict : dict
-            Of an optimizer of the same rule with arrays of the same shapes and dtypes in the same groups. Where its lr
-            is None, the lr of this optimizer stays.
+            Of an optimizer of the same rule with arrays of the same shapes and dtypes in the same groups. Its settings,
+            of groups and of all, replace those of this optimizer; only where its lr is None, the lr stays.
 
         Raises
         ------
@@ -293,15 +437,18 @@ class Optimizer:
     def __getstate__(self):
         """Everything but the core's captured pointers, and with them the bound gradients."""
         with self._stepper:
+            self._check_at_home("a copy")
             state = {name: value for name, value in self.__dict__.items() if name != "_stepper"}
-            return {**state, "step_count": self.step_count}
+            return {**state, "step_count": self.step_count, "skipped_steps": self.skipped_steps}
 
     def __setstate__(self, state):
-        step_count = state.pop("step_count")
+        step_count, skipped_steps = state.pop("step_count"), state.pop("skipped_steps")
         self.__dict__.update(state)
         self._stepper = core.Stepper(self.rule)
+        self._stepper.configure(**self._core_settings())
         restored = restored_state(self._state)
-        self._install(self._structure, self._params, self._numbers, self._values, restored, step_count)
+        self._install(self._structure, self._params, self._numbers, self._values, restored, self._averages, step_count)
+        self._stepper.skipped_steps = skipped_steps
 
     # ---- inside ----
 
@@ -312,7 +459,10 @@ class Optimizer:
         """The settings in their normal form, after a look at each."""
         unknown = [name for name in settings if name not in self._schema.names]
         if unknown:
-            raise TypeError(f"{where} got an unexpected {unknown[0]!r}; it takes {', '.join(self._schema.names)}")
+            if unknown[0] in shared_settings.DEFAULTS:
+                raise TypeError(f"{where} got {unknown[0]!r}, which holds for all groups: give it to the optimizer")
+            known = [*self._schema.names, *(shared_settings.DEFAULTS if where.endswith("()") else ())]
+            raise TypeError(f"{where} got an unexpected {unknown[0]!r}; it takes {', '.join(known)}")
         return {name: self._schema.check(name, value) for name, value in settings.items()}
 
     def _numbers_of_group(self, index):
@@ -328,27 +478,43 @@ class Optimizer:
             numbers += [len(values)] * len(arrays)
             values.append({**self._defaults, **self._checked(settings, "a group of params")})
             self._check_group(values[-1])
-        for label, param in zip(structure.labels, params, strict=True):  # before state is made that fits them
-            check_parameter(f"params{label}", param)
-        state = list(self._state)
+        # Before state is made that fits them.
+        storages = [
+            check_parameter(f"params{label}", param) for label, param in zip(structure.labels, params, strict=True)
+        ]
+        state, averages = list(self._state), list(self._averages)
         added = slice(len(state), None)
         counters = new_counters(len(params[added]))
-        for param, i, known in zip(params[added], numbers[added], counters, strict=True):
-            state.append(self._new_state(param, values[i], known))
-        self._install(structure, params, numbers, values, state, self.step_count)
+        for param, storage, i, known in zip(params[added], storages[added], numbers[added], counters, strict=True):
+            state.append(self._new_state(param, storage, values[i], known))
+            if self.ema_decay is not None:
+                averages.append(computed(param, storage))
+        before = self._storages
+        self._storages = storages
+        try:
+            self._install(structure, params, numbers, values, state, averages, self.step_count)
+        except BaseException:
+            self._storages = before
+            raise
+        if self._accumulated is not None:
+            count, sums = self._accumulated
+            self._accumulated = count, sums + [None] * len(params[added])
 
-    def _new_state(self, param, values, known):
-        return new_state(self.rule, self._schema.core_values(values)[0], param, known)
+    def _new_state(self, param, storage, values, known):
+        hyper = self._schema.core_values(values)[0]
+        return new_state(self.rule, hyper, param, storage, self.state_dtype, known)
 
-    def _install(self, structure, params, numbers, values, state, step_count):
+    def _install(self, structure, params, numbers, values, state, averages, step_count):
         """Hand everything, which has been checked, to the core, and remember it."""
         rows = [
-            (label, i, param, slot_arrays(slots), slots["step"], slots.get("mu_product"))
-            for label, i, param, slots in zip(structure.labels, numbers, params, state, strict=True)
+            (label, i, param, storage, slot_arrays(slots), average, slots["step"], slots.get("mu_product"))
+            for label, i, param, storage, slots, average in zip(
+                structure.labels, numbers, params, self._storages, state, averages or [None] * len(params), strict=True
+            )
         ]
         self._stepper.install([self._schema.core_values(group) for group in values], rows, step_count)
         self._structure, self._params, self._numbers = structure, params, numbers
-        self._values, self._state = values, state
+        self._values, self._state, self._averages = values, state, averages
 
     def _change_group(self, index, changes):
         """Check and set hyper-parameters of a group; with them, the state may need more slots or fewer."""
@@ -360,13 +526,65 @@ class Optimizer:
                 self._values = values
                 return
             state = [
-                self._new_state(param, values[i], slots) if i == index else slots
-                for param, i, slots in zip(self._params, self._numbers, self._state, strict=True)
+                self._new_state(param, storage, values[i], slots) if i == index else slots
+                for param, storage, i, slots in zip(
+                    self._params, self._storages, self._numbers, self._state, strict=True
+                )
             ]
-            self._install(self._structure, self._params, self._numbers, values, state, self.step_count)
+            self._install(self._structure, self._params, self._numbers, values, state, self._averages, self.step_count)
 
-    def _scheduled_step(self, grads):
-        """A step with the learning rates that the schedules give for it."""
+    def _change_settings(self, changes):
+        """Check and set options that hold for all groups."""
+        changes = shared_settings.checked(changes)
+        if "state_dtype" in changes:
+            raise AttributeError("state_dtype is fixed when the optimizer is made")
+        if "ema_decay" in changes and (changes["ema_decay"] is None) != (self.ema_decay is None):
+            raise AttributeError("whether there is an average is fixed when the optimizer is made")
+        with self._stepper:
+            self._settings = {**self._settings, **changes}
+            self._stepper.configure(**self._core_settings())
+
+    def _core_settings(self):
+        return {name: value for name, value in self._settings.items() if name != "state_dtype"}
+
+    @contextmanager
+    def _displaced(self, what, values):
+        """With each parameter i at ``values(i)``; afterwards with its very bits again. `step` is locked out."""
+        saved = None
+        try:
+            with self._stepper:
+                self._check_at_home(what)
+                self._stepper.displaced = what
+                saved = []
+            for i, (param, storage) in enumerate(zip(self._params, self._storages, strict=True)):
+                place = values(i)
+                saved.append((param, param.copy()))
+                assign(param, storage, place)
+            yield
+        finally:
+            if saved is not None:
+                try:
+                    _restore(saved)
+                finally:
+                    self._stepper.displaced = ""
+
+    def _check_at_home(self, what):
+        if self._stepper.displaced:
+            raise RuntimeError(
+                f"{what} inside {self._stepper.displaced}: the parameters do not stand where they belong"
+            )
+
+    def _step_accumulated(self, grads):
+        with self._stepper:
+            if grads is not None:
+                raise RuntimeError("step() got gradients while others are accumulated: step() by them, or zero_grad()")
+            count, sums = self._accumulated
+            if not self._stepper.step(sums, accumulated=count):
+                self._scheduled_step(lambda rates: self._stepper.step(sums, rates, count))
+            self._accumulated = None
+
+    def _scheduled_step(self, step):
+        """A step, `step(rates)`, with the learning rates that the schedules give for it."""
         with self._stepper:
             done = False
             while not done:  # a schedule may set another one where the rate was fixed
@@ -374,10 +592,7 @@ class Optimizer:
                 while len(rates) < len(self._values):  # and it may add a group
                     lr = self._values[len(rates)]["lr"]
                     rates.append(self._schema.check("lr", lr(self.step_count + 1)) if callable(lr) else math.nan)
-                if grads is None:
-                    done = self._stepper.step_bound(rates)
-                else:
-                    done = self._stepper.step(self._structure.flatten(grads), rates)
+                done = step(rates)
 
     def _load(self, saved):
         if saved["rule"] != self.rule:
@@ -399,9 +614,41 @@ class Optimizer:
                 self._check_group(groups[-1])
             except (TypeError, ValueError) as error:
                 raise ValueError(f"state_dict: {error}") from error
-        counters = new_counters(len(self._params))
-        for number, (param, i) in enumerate(zip(self._params, self._numbers, strict=True)):
-            state.append(self._new_state(param, groups[i], counters[number]))
+        settings = self._saved_settings(saved["settings"])
+        counters, averages = new_counters(len(self._params)), [average.copy() for average in self._averages]
+        for number, (param, storage, i) in enumerate(zip(self._params, self._storages, self._numbers, strict=True)):
+            state.append(self._new_state(param, storage, groups[i], counters[number]))
             fill_state(state[-1], saved["state"][number], f"state_dict['state'][{number}]")
+            if averages:
+                fill_array(averages[number], saved["ema"][number], f"state_dict['ema'][{number}]")
         step_count = integer("state_dict['step_count']", saved["step_count"], lower=0, upper=MAX_STEPS)
-        self._install(self._structure, self._params, self._numbers, groups, state, step_count)
+        skipped_steps = integer("state_dict['skipped_steps']", saved["skipped_steps"], lower=0, upper=MAX_STEPS)
+        self._install(self._structure, self._params, self._numbers, groups, state, averages, step_count)
+        self._settings, self._stepper.skipped_steps = settings, skipped_steps
+        self._stepper.configure(**self._core_settings())
+
+    def _saved_settings(self, saved):
+        """The settings of a state_dict, if this optimizer can have them."""
+        try:
+            settings = shared_settings.checked({name: saved[name] for name in shared_settings.DEFAULTS})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"state_dict: {error}") from error
+        for name, same in (
+            ("state_dtype", settings["state_dtype"] == self.state_dtype),
+            ("ema_decay", (settings["ema_decay"] is None) == (self.ema_decay is None)),
+        ):
+            if not same:
+                raise ValueError(f"state_dict has {name}={settings[name]!r}, this optimizer {self._settings[name]!r}")
+        return settings
+
+
+def _restore(saved):
+    """Every parameter that can still be written gets its bits back, whatever has become of another one."""
+    failure = None
+    for param, bits in saved:
+        try:
+            param[...] = bits
+        except ValueError as error:
+            failure = error
+    if failure is not None:
+        raise failure

@@ -23,9 +23,10 @@ struct AdaBelief : Rule {
                                                                  {"rectify", &Hyper::rectify, flag}};
     static constexpr auto slots = [] {
         if constexpr (amsgrad)
-            return std::array{"exp_avg", "exp_avg_var", "max_exp_avg_var"};
+            return std::array{Slot{"exp_avg"}, Slot{"exp_avg_var", never_negative},
+                              Slot{"max_exp_avg_var", never_negative}};
         else
-            return std::array{"exp_avg", "exp_avg_var"};
+            return std::array{Slot{"exp_avg"}, Slot{"exp_avg_var", never_negative}};
     }();
     static bool applies(const Hyper& h) { return (h.amsgrad != 0) == amsgrad; }
 

@@ -12,7 +12,7 @@ struct Adadelta : Rule {
     };
     static constexpr HyperParameter<Hyper> hyper_parameters[] = {
         {"lr", &Hyper::lr, non_negative}, {"rho", &Hyper::rho, up_to_one}, {"eps", &Hyper::eps, non_negative}};
-    static constexpr std::array slots{"square_avg", "acc_delta"};
+    static constexpr std::array slots{Slot{"square_avg", never_negative}, Slot{"acc_delta", never_negative}};
 
     template <class T>
     struct Coefficients {

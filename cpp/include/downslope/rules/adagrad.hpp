@@ -7,6 +7,7 @@ namespace downslope {
 
 struct Adagrad : Rule {
     static constexpr const char* name = "adagrad";
+    static constexpr bool takes_rows = true;
     struct Hyper {
         double lr = 1e-2, lr_decay = 0, initial_accumulator_value = 0, eps = 1e-10;
     };
@@ -15,7 +16,7 @@ struct Adagrad : Rule {
         {"lr_decay", &Hyper::lr_decay, non_negative},
         {"initial_accumulator_value", &Hyper::initial_accumulator_value, non_negative},
         {"eps", &Hyper::eps, non_negative}};
-    static constexpr std::array slots{"sum"};
+    static constexpr std::array slots{Slot{"sum", never_negative}};
     static double initial_state(const Hyper& h) { return h.initial_accumulator_value; }
 
     template <class T>

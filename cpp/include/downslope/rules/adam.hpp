@@ -12,6 +12,7 @@ struct AdamHyper {
 template <bool amsgrad>
 struct Adam : Rule {
     static constexpr const char* name = "adam";
+    static constexpr bool takes_rows = true;
     using Hyper = AdamHyper;
     static constexpr HyperParameter<Hyper> hyper_parameters[] = {
         {"lr", &Hyper::lr, non_negative},       {"betas[0]", &Hyper::beta1, below_one},
@@ -19,9 +20,10 @@ struct Adam : Rule {
         {"amsgrad", &Hyper::amsgrad, flag},     {"bias_correction", &Hyper::bias_correction, flag}};
     static constexpr auto slots = [] {
         if constexpr (amsgrad)
-            return std::array{"exp_avg", "exp_avg_sq", "max_exp_avg_sq"};
+            return std::array{Slot{"exp_avg"}, Slot{"exp_avg_sq", never_negative},
+                              Slot{"max_exp_avg_sq", never_negative}};
         else
-            return std::array{"exp_avg", "exp_avg_sq"};
+            return std::array{Slot{"exp_avg"}, Slot{"exp_avg_sq", never_negative}};
     }();
     static bool applies(const Hyper& h) { return (h.amsgrad != 0) == amsgrad; }
 

@@ -14,7 +14,7 @@ struct Adamax : Rule {
                                                                  {"betas[0]", &Hyper::beta1, below_one},
                                                                  {"betas[1]", &Hyper::beta2, below_one},
                                                                  {"eps", &Hyper::eps, non_negative}};
-    static constexpr std::array slots{"exp_avg", "exp_inf"};
+    static constexpr std::array slots{Slot{"exp_avg"}, Slot{"exp_inf", never_negative}};
 
     template <class T>
     struct Coefficients {

@@ -13,7 +13,7 @@ struct Lion : Rule {
     static constexpr HyperParameter<Hyper> hyper_parameters[] = {{"lr", &Hyper::lr, non_negative},
                                                                  {"betas[0]", &Hyper::beta1, below_one},
                                                                  {"betas[1]", &Hyper::beta2, below_one}};
-    static constexpr std::array slots{"exp_avg"};
+    static constexpr std::array slots{Slot{"exp_avg"}};
 
     template <class T>
     struct Coefficients {

@@ -16,7 +16,7 @@ struct NAdam : Rule {
         {"betas[1]", &Hyper::beta2, below_one},
         {"eps", &Hyper::eps, non_negative},
         {"momentum_decay", &Hyper::momentum_decay, optional_non_negative}};
-    static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
+    static constexpr std::array slots{Slot{"exp_avg"}, Slot{"exp_avg_sq", never_negative}};
     static constexpr bool carries_product = true;
 
     template <class T>

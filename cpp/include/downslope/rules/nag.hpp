@@ -12,7 +12,7 @@ struct NAG : Rule {
     };
     static constexpr HyperParameter<Hyper> hyper_parameters[] = {{"lr", &Hyper::lr, non_negative},
                                                                  {"momentum", &Hyper::momentum, non_negative}};
-    static constexpr std::array slots{"velocity"};
+    static constexpr std::array slots{Slot{"velocity"}};
 
     template <class T>
     struct Coefficients {

@@ -15,7 +15,7 @@ struct RAdam : Rule {
                                                                  {"betas[0]", &Hyper::beta1, below_one},
                                                                  {"betas[1]", &Hyper::beta2, below_one},
                                                                  {"eps", &Hyper::eps, non_negative}};
-    static constexpr std::array slots{"exp_avg", "exp_avg_sq"};
+    static constexpr std::array slots{Slot{"exp_avg"}, Slot{"exp_avg_sq", never_negative}};
 
     template <class T>
     struct Coefficients {

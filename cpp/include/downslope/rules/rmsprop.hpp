@@ -20,13 +20,13 @@ struct RMSprop : Rule {
                                                                  {"centered", &Hyper::centered, flag}};
     static constexpr auto slots = [] {
         if constexpr (centered && with_momentum)
-            return std::array{"square_avg", "grad_avg", "momentum_buffer"};
+            return std::array{Slot{"square_avg", never_negative}, Slot{"grad_avg"}, Slot{"momentum_buffer"}};
         else if constexpr (centered)
-            return std::array{"square_avg", "grad_avg"};
+            return std::array{Slot{"square_avg", never_negative}, Slot{"grad_avg"}};
         else if constexpr (with_momentum)
-            return std::array{"square_avg", "momentum_buffer"};
+            return std::array{Slot{"square_avg", never_negative}, Slot{"momentum_buffer"}};
         else
-            return std::array{"square_avg"};
+            return std::array{Slot{"square_avg", never_negative}};
     }();
     static bool applies(const Hyper& h) { return (h.centered != 0) == centered && (h.momentum != 0) == with_momentum; }
 

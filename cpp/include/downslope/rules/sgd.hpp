@@ -11,6 +11,7 @@ struct SGDHyper {
 
 struct SGDBase : Rule {
     static constexpr const char* name = "sgd";
+    static constexpr bool takes_rows = true;
     using Hyper = SGDHyper;
     static constexpr HyperParameter<Hyper> hyper_parameters[] = {{"lr", &Hyper::lr, non_negative},
                                                                  {"momentum", &Hyper::momentum, non_negative},
@@ -20,7 +21,7 @@ struct SGDBase : Rule {
 
 // Without momentum there is no state.
 struct SGD : SGDBase {
-    static constexpr std::array<const char*, 0> slots{};
+    static constexpr std::array<Slot, 0> slots{};
     static bool applies(const Hyper& h) { return h.momentum == 0; }
 
     template <class T>
@@ -41,7 +42,7 @@ struct SGD : SGDBase {
 
 template <bool nesterov>
 struct MomentumSGD : SGDBase {
-    static constexpr std::array slots{"momentum_buffer"};
+    static constexpr std::array slots{Slot{"momentum_buffer"}};
     static bool applies(const Hyper& h) { return h.momentum != 0 && (h.nesterov != 0) == nesterov; }
 
     template <class T>

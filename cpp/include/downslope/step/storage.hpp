@@ -9,14 +9,25 @@
 #include <type_traits>
 #include <vector>
 
+#include "codecs.hpp"
+#include "random_bits.hpp"
+
 namespace downslope {
 
-enum class Storage : std::uint8_t { float32, float64 };
+// What an update is computed in, and what an operand is stored in. The first storages are the compute types.
+enum class Compute : std::uint8_t { float32, float64 };
+enum class Storage : std::uint8_t { float32, float64, float16, bfloat16 };
 
 template <class T>
 inline constexpr Storage storage_of = std::is_same_v<T, float> ? Storage::float32 : Storage::float64;
 
-constexpr std::int64_t item_size(Storage storage) { return storage == Storage::float32 ? 4 : 8; }
+constexpr Compute compute_type(Storage storage) {
+    return storage == Storage::float64 ? Compute::float64 : Compute::float32;
+}
+
+constexpr std::int64_t item_size(Storage storage) {
+    return storage == Storage::float64 ? 8 : storage == Storage::float32 ? 4 : 2;
+}
 
 inline constexpr std::size_t max_axes = 64;  // NumPy's limit, too
 
@@ -98,7 +109,10 @@ void decode_as(const View& view, std::int64_t first, std::int64_t n, T* out) {
                      for (std::int64_t i = 0; i < count; ++i) {
                          Stored value;
                          std::memcpy(&value, address + i * stride, sizeof value);
-                         out[offset + i] = static_cast<T>(value);
+                         if constexpr (std::is_floating_point_v<Stored>)
+                             out[offset + i] = static_cast<T>(value);
+                         else
+                             out[offset + i] = static_cast<float>(value);
                      }
                  });
 }
@@ -111,15 +125,46 @@ void decode(const View& view, std::int64_t first, std::int64_t n, T* out) {
             return decode_as<float>(view, first, n, out);
         case Storage::float64:
             return decode_as<double>(view, first, n, out);
+        case Storage::float16:
+            return decode_as<Float16>(view, first, n, out);
+        case Storage::bfloat16:
+            return decode_as<BFloat16>(view, first, n, out);
     }
 }
 
-// Back into elements [first, first + n) of a view that holds T.
-template <class T>
-void encode(const View& view, std::int64_t first, std::int64_t n, const T* in) {
+// Writes stored(i), i = 0, 1, ..., into elements [first, first + n).
+template <class Stored>
+void encode_as(const View& view, std::int64_t first, std::int64_t n, const Stored& stored) {
     for_each_run(view, first, n, [&](std::byte* address, std::int64_t stride, std::int64_t offset, std::int64_t count) {
-        for (std::int64_t i = 0; i < count; ++i) std::memcpy(address + i * stride, in + offset + i, sizeof(T));
+        for (std::int64_t i = 0; i < count; ++i) {
+            const auto value = stored(static_cast<std::int32_t>(offset + i));
+            std::memcpy(address + i * stride, &value, sizeof value);
+        }
     });
+}
+
+// Back into elements [first, first + n) of a view that holds T, or 16-bit numbers, rounded: to the nearest, or, if
+// there is a `random`, stochastically.
+template <class T>
+void encode(const View& view, std::int64_t first, std::int64_t n, const T* in, const RandomWords* random) {
+    const auto rounded = [&](auto format) {
+        using Format = decltype(format);
+        if (random == nullptr)
+            encode_as(view, first, n, [&](std::int32_t i) { return Format::nearest(static_cast<float>(in[i])); });
+        else
+            encode_as(view, first, n, [&](std::int32_t i) {
+                return Format::stochastic(static_cast<float>(in[i]), random16((*random)[i], parameter_slot));
+            });
+    };
+    switch (view.storage) {
+        case Storage::float32:
+        case Storage::float64:
+            return encode_as(view, first, n, [&](std::int32_t i) { return in[i]; });
+        case Storage::float16:
+            return rounded(Float16());
+        case Storage::bfloat16:
+            return rounded(BFloat16());
+    }
 }
 
 }  // namespace downslope

@@ -1,0 +1,50 @@
+// Random bits for stochastic rounding: a function of what is rounded, not of when or by which thread.
+#pragma once
+
+#include <cstdint>
+
+namespace downslope {
+
+// One step of splitmix64 (Steele, Lea & Flood 2014).
+constexpr std::uint64_t mix(std::uint64_t z) {
+    z += 0x9e3779b97f4a7c15;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return z ^ z >> 31;
+}
+
+// What all random words of one array in one step have in common.
+constexpr std::uint64_t random_stream(std::uint64_t seed, std::uint64_t array, std::uint64_t count) {
+    return mix(mix(mix(seed) ^ array) ^ count);
+}
+
+// The words of 2^32 consecutive elements. Each word serves two roundings: one takes its low bits, one its high bits.
+struct RandomWords {
+    std::uint32_t offset, flips;
+
+    RandomWords() = default;
+    constexpr RandomWords(std::uint64_t stream, std::uint64_t word, std::int64_t index) : offset(0), flips(0) {
+        const std::uint64_t key = mix(stream ^ (2 * (static_cast<std::uint64_t>(index) >> 32) + word));
+        offset = static_cast<std::uint32_t>(key) + static_cast<std::uint32_t>(index);
+        flips = static_cast<std::uint32_t>(key >> 32);
+    }
+
+    // Of the i-th element after `index`; two multiplications, so that a vector unit makes a word in a few cycles.
+    constexpr std::uint32_t operator[](std::int32_t i) const {
+        std::uint32_t h = (static_cast<std::uint32_t>(i) + offset) * 0x7feb352du;
+        h ^= h >> 15 ^ flips;
+        return h * 0x846ca68bu;
+    }
+};
+
+// The first two state slots round by word 0, the third and the parameter by word 1.
+inline constexpr std::size_t parameter_slot = 3;
+
+constexpr std::uint32_t random16(std::uint32_t word, std::size_t slot) {
+    return slot % 2 == 0 ? word & 0xffff : word >> 16;
+}
+constexpr std::uint32_t random20(std::uint32_t word, std::size_t slot) {
+    return slot % 2 == 0 ? word & 0xfffff : word >> 12;
+}
+
+}  // namespace downslope

@@ -1,0 +1,218 @@
+// Where a rule's state lives while the loop works on it: the state itself, or a buffer that it is decoded into.
+//
+// A store is opened for the elements [at, at + n) of the array, which gives what the loop reads and writes by index,
+// and closed when the loop is done with them. `piece` is the largest n.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "../parallel.hpp"
+#include "codecs.hpp"
+#include "job.hpp"
+#include "random_bits.hpp"
+#include "storage.hpp"
+#include "tiles.hpp"
+
+namespace downslope {
+
+// Asks for memory that the loop will come to next. The processor does so by itself for a bare stream; between loops of
+// much arithmetic on little memory it falls behind.
+inline void prefetch(const void* address, std::int64_t bytes) {
+    for (std::int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(static_cast<const char*>(address) + k, 1);
+}
+
+// State of the compute type.
+template <class Rule, class T>
+class NativeState {
+    static constexpr std::size_t slots = Rule::slots.size();
+
+public:
+    static constexpr std::int64_t piece = tile_size;
+
+    struct Elements {
+        T* slot[slots + 1];
+
+        struct Random {};
+        Random random(std::int32_t) const { return {}; }
+        template <std::size_t k>
+        T load(std::int32_t i) const {
+            return slot[k][i];
+        }
+        template <std::size_t k>
+        void store(std::int32_t i, T value, Random) const {
+            slot[k][i] = value;
+        }
+    };
+
+    explicit NativeState(const Job& job) : job_(job) {}
+
+    static bool in_place(const Job& job) {
+        for (std::size_t k = 0; k < slots; ++k)
+            if (!is_direct<T>(job.state[k])) return false;
+        return true;
+    }
+
+    Elements open(std::int64_t at, std::int32_t n) {
+        Elements elements{};
+        for (std::size_t k = 0; k < slots; ++k) elements.slot[k] = decoded(job_.state[k], at, n, buffers_[k]);
+        return elements;
+    }
+    void close(std::int64_t at, std::int32_t n) {
+        for (std::size_t k = 0; k < slots; ++k)
+            if (!is_direct<T>(job_.state[k])) encode(job_.state[k], at, n, buffers_[k], nullptr);
+    }
+
+    static void prefetch_at(const Job& job, std::int64_t at, std::int64_t n) {
+        for (std::size_t k = 0; k < slots; ++k) {
+            const auto bytes = static_cast<std::int64_t>(sizeof(T));
+            if (is_direct<T>(job.state[k])) prefetch(job.state[k].data + at * bytes, n * bytes);
+        }
+    }
+
+private:
+    const Job& job_;
+    alignas(64) T buffers_[slots + 1][tile_size];
+};
+
+// State in bfloat16, contiguous, rounded stochastically: rounded to the nearest, an average that moves by a thousandth
+// of itself would not move at all.
+template <class Rule, class T>
+class BFloat16State {
+    static constexpr std::size_t slots = Rule::slots.size();
+
+public:
+    static constexpr std::int64_t piece = block_size;
+
+    struct Elements {
+        BFloat16* slot[slots + 1];
+        RandomWords words[2];
+
+        struct Random {
+            std::uint32_t word[2];
+        };
+        Random random(std::int32_t i) const { return {{words[0][i], slots > 2 ? words[1][i] : 0}}; }
+        template <std::size_t k>
+        T load(std::int32_t i) const {
+            return static_cast<float>(slot[k][i]);
+        }
+        template <std::size_t k>
+        void store(std::int32_t i, T value, Random random) const {
+            slot[k][i] = BFloat16::stochastic(toward_zero(value), random16(random.word[k / 2], k));
+        }
+    };
+
+    explicit BFloat16State(const Job& job) : job_(job) {}
+
+    static bool in_place(const Job&) { return false; }
+
+    Elements open(std::int64_t at, std::int32_t) {
+        Elements elements{};
+        for (std::size_t k = 0; k < slots; ++k) elements.slot[k] = reinterpret_cast<BFloat16*>(job_.state[k].data) + at;
+        for (std::size_t w = 0; w < 2; ++w) elements.words[w] = RandomWords(job_.random_stream, w, at);
+        return elements;
+    }
+    void close(std::int64_t, std::int32_t) {}
+
+    static void prefetch_at(const Job& job, std::int64_t at, std::int64_t n) {
+        for (std::size_t k = 0; k < slots; ++k) prefetch(job.state[k].data + 2 * at, 2 * n);
+    }
+
+private:
+    const Job& job_;
+};
+
+// State in blocks of 8-bit codes, contiguous, rounded stochastically; its scales lie apart.
+template <class Rule, class T>
+class BlockState {
+    static constexpr std::size_t slots = Rule::slots.size();
+
+    template <std::size_t k>
+    using Code = std::conditional_t<Rule::slots[k].never_negative, UnsignedCode, SignedCode>;
+
+public:
+    static constexpr std::int64_t piece = block_size;
+
+    struct Elements {
+        const std::uint8_t* codes[slots + 1];
+        float scale[slots + 1];
+        T* slot[slots + 1];
+
+        struct Random {};
+        Random random(std::int32_t) const { return {}; }
+        template <std::size_t k>
+        T load(std::int32_t i) const {
+            return Code<k>::value(reinterpret_cast<const typename Code<k>::Byte*>(codes[k])[i]) * scale[k];
+        }
+        template <std::size_t k>
+        void store(std::int32_t i, T value, Random) const {
+            slot[k][i] = value;
+        }
+    };
+
+    explicit BlockState(const Job& job) : job_(job) {}
+
+    static bool in_place(const Job&) { return false; }
+
+    Elements open(std::int64_t at, std::int32_t) {
+        Elements elements{};
+        for (std::size_t k = 0; k < slots; ++k) {
+            elements.codes[k] = codes(k, at);
+            elements.scale[k] = job_.scales[k][at / block_size];
+            elements.slot[k] = values_[k];
+        }
+        return elements;
+    }
+
+    void close(std::int64_t at, std::int32_t n) { close_slots(at, n, std::make_index_sequence<slots>()); }
+
+    static void prefetch_at(const Job& job, std::int64_t at, std::int64_t n) {
+        for (std::size_t k = 0; k < slots; ++k) prefetch(job.state[k].data + at, n);
+    }
+
+private:
+    std::uint8_t* codes(std::size_t slot, std::int64_t at) const {
+        return reinterpret_cast<std::uint8_t*>(job_.state[slot].data) + at;
+    }
+
+    template <std::size_t... k>
+    void close_slots([[maybe_unused]] std::int64_t at, [[maybe_unused]] std::int32_t n, std::index_sequence<k...>) {
+        (close_slot<k>(at, n), ...);
+    }
+
+    template <std::size_t k>
+    void close_slot(std::int64_t at, std::int32_t n) {
+        if constexpr (k % 2 == 0) {
+            const RandomWords words(job_.random_stream, k / 2, at);
+            for (std::int32_t i = 0; i < n; ++i) random_[i] = words[i];
+        }
+        job_.scales[k][at / block_size] = encode_block<Code<k>, k>(values_[k], random_, n, codes(k, at));
+    }
+
+    // Never inlined: its symbol is where a test looks at the instructions.
+    template <class Code, std::size_t k>
+    [[gnu::noinline]] static float encode_block(const T* values, const std::uint32_t* random, std::int32_t n,
+                                                std::uint8_t* codes) {
+        std::uint32_t largest = 0;
+        for (std::int32_t i = 0; i < n; ++i) largest = std::max(largest, bits_of(toward_zero(values[i])) & 0x7fffffff);
+        const BlockScale block(largest, Code::top);
+        if (!block.finite) {
+            std::fill_n(codes, n, std::uint8_t{0});
+            return block.scale;
+        }
+        const std::int32_t base = block.base;
+        DOWNSLOPE_SIMD
+        for (std::int32_t i = 0; i < n; ++i)
+            codes[i] = static_cast<std::uint8_t>(Code::encode(toward_zero(values[i]), random20(random[i], k), base));
+        return block.scale;
+    }
+
+    const Job& job_;
+    alignas(64) T values_[slots + 1][block_size];
+    alignas(64) std::uint32_t random_[block_size];
+};
+
+}  // namespace downslope
