@@ -5,7 +5,7 @@ import decimal
 import numpy as np
 import pytest
 
-from downslope.reference.rules import Optimizer
+from downslope.reference import Optimizer
 
 U = 2.0**-53  # the unit roundoff of float64
 

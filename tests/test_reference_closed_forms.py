@@ -7,7 +7,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from reference_paths import U, calls, descend, exact_rectification
 
-from downslope.reference.rules import Optimizer, power
+from downslope.reference import Optimizer
+from downslope.reference.rules import power
 
 # G is a constant gradient, T the column of step counts: G * T has a row for each step.
 G = np.array([3.0, -0.25, 1e-3])

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from reference_paths import DEFAULTS, calls
 
-from downslope.reference.rules import RULES, Optimizer
+from downslope.reference import RULES, Optimizer
 
 VARIANTS = [  # together they take every branch; RAdam rectifies within their steps
     ("sgd", {}),

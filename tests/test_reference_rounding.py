@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from downslope.reference.rules import RULES, Optimizer
+from downslope.reference import RULES, Optimizer
 
 B1, B2 = 0.9, 0.999
 C1, C2 = 1 - B1, 1 - B2  # bias corrections at t = 1 ...

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from reference_paths import DEFAULTS
 
-from downslope.reference.rules import RULES, Optimizer
+from downslope.reference import RULES, Optimizer
 
 with np.load(pathlib.Path(__file__).parent / "golden" / "torch_optim.npz") as _file:
     TORCH = dict(_file)
