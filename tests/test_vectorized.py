@@ -38,7 +38,7 @@ pytestmark = [
 
 
 def kernels(level):
-    """The instructions of each element loop: (rule, its options, dtype, general) -> list of (address, text)."""
+    """The instructions of each element loop: (rule, its options, dtype, general, state) -> list of (address, text)."""
     module = f"_core_{level.replace('-', '_')}"
     (library,) = [p for folder in downslope.__path__ for p in Path(folder).glob(f"{module}.*")] or [Path(core.__file__)]
     text = subprocess.run(
@@ -47,7 +47,8 @@ def kernels(level):
     found = {}
     for block in text.split("\n\n"):
         head = re.match(
-            r"[0-9a-f]+ <void downslope::update_elements<downslope::(\w+)(<[^>]*>)?, (float|double), (true|false)",
+            r"[0-9a-f]+ <void downslope::update_elements<downslope::(\w+)(<[^>]*>)?, (float|double), (true|false), "
+            r"downslope::(\w+)",
             block,
         )
         if head:
@@ -79,7 +80,7 @@ def test_every_kernel_is_vectorized(level):
     found = kernels(level)
     (listed,) = re.findall(r"RuleList<((?:[^<>]|<[^<>]*>)*)>;", RULES.read_text())
     variants = re.sub(r"<[^<>]*>", "", listed).count(",") + 1
-    assert len(found) == variants * 2 * 2  # dtypes, plain and general
+    assert len(found) == variants * 2 * 4  # dtypes; plain, general, and that for each kind of coded state
     assert set(OPERATIONS) <= {rule for rule, *_ in found}
     scalar = [
         key

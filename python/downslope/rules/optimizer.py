@@ -59,7 +59,7 @@ class Optimizer:
     seed : int, default 0
         Of stochastic rounding. The random bits are a function of seed, array, slot, step count and element.
     ema_decay : float, optional
-        Keeps an exponential moving average of the parameters, `ema`: ``e += (1 - ema_decay) * (p - e)`` after each step.
+        Keeps an average of the parameters, `ema`: after each step ``e += (1 - ema_decay) * (p - e)``.
 
     Raises
     ------
@@ -72,8 +72,9 @@ class Optimizer:
     Notes
     -----
     A gradient has its parameter's shape and a dtype that casts safely to the one in which the parameter is computed. A
-    call that raises has changed nothing. The options from `clip_norm` on hold for all groups. Results are the same bits for every number of threads, instruction set and memory layout, and equal
-    those of `downslope.reference`. One optimizer may be used from several threads: its calls take turns.
+    call that raises has changed nothing. The options from `clip_norm` on hold for all groups. Results are the same bits
+    for every number of threads, instruction set and memory layout, and equal those of `downslope.reference`. One
+    optimizer may be used from several threads: its calls take turns.
     """
 
     rule = None  # the core's name for the rule

@@ -51,7 +51,8 @@ struct AdaBelief : Rule {
         v = c.beta2 * v + c.one_minus_beta2 * ((g - m) * (g - m)) + c.eps_root;
         T top = v;
         if constexpr (amsgrad) top = s[2] = maximum(s[2], v);
-        p -= c.step_size * (c.adaptive ? m / (std::sqrt(top * c.inverse_c2) + c.eps) : m);
+        // Divided by 1 where it is not adaptive: a loop with a branch would not be vectorized.
+        p -= c.step_size * (m / (c.adaptive ? std::sqrt(top * c.inverse_c2) + c.eps : T(1)));
     }
 };
 

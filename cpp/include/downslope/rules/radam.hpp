@@ -36,7 +36,8 @@ struct RAdam : Rule {
         T &m = s[0], &v = s[1];
         m = c.beta1 * m + c.one_minus_beta1 * g;
         v = c.beta2 * v + c.one_minus_beta2 * (g * g);
-        p -= c.step_size * (c.adaptive ? m / (std::sqrt(v) + c.eps) : m);
+        // Divided by 1 where it is not adaptive: a loop with a branch would not be vectorized.
+        p -= c.step_size * (m / (c.adaptive ? std::sqrt(v) + c.eps : T(1)));
     }
 };
 
