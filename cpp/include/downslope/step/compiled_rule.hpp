@@ -1,7 +1,6 @@
 // A rule as data: what the rest of the library needs of it without naming its type.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <new>
 #include <vector>
@@ -23,9 +22,6 @@ struct alignas(8) CoefficientBytes {
     std::byte bytes[capacity];
 };
 
-// How the loop around a rule was compiled: with nothing around the rule, with everything, and that for coded state.
-enum class Variant : std::uint8_t { plain, general, bfloat16_state, uint8_state };
-
 // Hyper-parameters are values in the order of `hyper_parameters`.
 struct CompiledRule {
     const char* name;
@@ -34,12 +30,12 @@ struct CompiledRule {
     bool carries_product, takes_rows;
     bool (*applies)(const std::vector<double>& values);
     double (*initial_state)(const std::vector<double>& values);
-    // Both indexed by the compute type; the kernels by the variant, too.
+    // Both by the compute type; the kernels also by how state is stored, and whether they know what surrounds a rule.
     void (*prepare[2])(const std::vector<double>& values, std::int64_t t, double& product, CoefficientBytes& out);
-    std::array<Kernel, 4> kernels[2];
+    Kernel kernels[2][3][2];
 
-    Kernel kernel(Compute compute, Variant variant) const {
-        return kernels[static_cast<std::size_t>(compute)][static_cast<std::size_t>(variant)];
+    Kernel kernel(Compute compute, StateStorage state, bool general) const {
+        return kernels[static_cast<std::size_t>(compute)][static_cast<std::size_t>(state)][general];
     }
 };
 
@@ -62,24 +58,24 @@ void prepare_into(const std::vector<double>& values, std::int64_t t, double& pro
     (void)product;
 }
 
-template <class Rule, class T>
-constexpr std::array<Kernel, 4> kernels_of() {
-    return {update_range<Rule, T, false, NativeState>, update_range<Rule, T, true, NativeState>,
-            update_range<Rule, T, true, BFloat16State>, update_range<Rule, T, true, BlockState>};
-}
-
 template <class Rule>
 CompiledRule compile() {
     static_assert(std::size(Rule::slots) <= max_slots);
-    CompiledRule rule{Rule::name,
-                      {},
-                      {Rule::slots.begin(), Rule::slots.end()},
-                      Rule::carries_product,
-                      Rule::takes_rows,
-                      [](const std::vector<double>& values) { return Rule::applies(hyper_from<Rule>(values)); },
-                      [](const std::vector<double>& values) { return Rule::initial_state(hyper_from<Rule>(values)); },
-                      {prepare_into<Rule, float>, prepare_into<Rule, double>},
-                      {kernels_of<Rule, float>(), kernels_of<Rule, double>()}};
+    CompiledRule rule{
+        Rule::name,
+        {},
+        {Rule::slots.begin(), Rule::slots.end()},
+        Rule::carries_product,
+        Rule::takes_rows,
+        [](const std::vector<double>& values) { return Rule::applies(hyper_from<Rule>(values)); },
+        [](const std::vector<double>& values) { return Rule::initial_state(hyper_from<Rule>(values)); },
+        {prepare_into<Rule, float>, prepare_into<Rule, double>},
+        {{{update_range<Rule, float, false, NativeState>, update_range<Rule, float, true, NativeState>},
+          {update_range<Rule, float, false, BFloat16State>, update_range<Rule, float, true, BFloat16State>},
+          {update_range<Rule, float, false, BlockState>, update_range<Rule, float, true, BlockState>}},
+         {{update_range<Rule, double, false, NativeState>, update_range<Rule, double, true, NativeState>},
+          {update_range<Rule, double, false, BFloat16State>, update_range<Rule, double, true, BFloat16State>},
+          {update_range<Rule, double, false, BlockState>, update_range<Rule, double, true, BlockState>}}}};
     const typename Rule::Hyper defaults;
     for (const auto& parameter : Rule::hyper_parameters)
         rule.hyper_parameters.push_back({parameter.name, defaults.*(parameter.member), parameter.domain});

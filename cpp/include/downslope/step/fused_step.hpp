@@ -26,10 +26,12 @@ struct Surroundings {
     T shrink;        // decoupled: p *= shrink
     T average_rate;  // e += average_rate * (p - e)
 
-    // The gradient up to where the norm is taken.
+    // The gradient up to where the norm is taken. The comparisons are such that NaN stays, and that each is one
+    // instruction.
     T scaled(T grad) const {
         grad = grad_factor * grad;
-        return grad > clip_value ? clip_value : grad < -clip_value ? -clip_value : grad;
+        grad = clip_value < grad ? clip_value : grad;
+        return -clip_value > grad ? -clip_value : grad;
     }
 };
 

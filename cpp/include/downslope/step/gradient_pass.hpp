@@ -13,7 +13,7 @@ namespace downslope {
 
 struct TileFacts {
     double sum_of_squares;
-    bool finite;
+    bool finite;  // or not asked for
 };
 
 template <class T>
@@ -46,6 +46,7 @@ struct GradientJob {
     const View* grad;
     Compute compute;
     const void* surroundings;
+    bool checks_finite;
     std::int64_t size, first_tile;
 };
 
@@ -54,9 +55,12 @@ void look_at(const GradientJob& job, std::int64_t first, std::int64_t last, std:
     alignas(64) T buffer[tile_size];
     for (; first < last; first += tile_size) {
         const std::int64_t n = std::min(tile_size, last - first);
+        if (is_direct<T>(*job.grad))
+            prefetch(job.grad->data + (first + tile_size) * item_size(job.grad->storage), 4 * tile_size);
         const T* g = decoded(*job.grad, first, n, buffer);
         facts[static_cast<std::size_t>(job.first_tile + first / tile_size)] = {
-            sum_of_squares(*static_cast<const Surroundings<T>*>(job.surroundings), g, n), all_finite(g, n)};
+            sum_of_squares(*static_cast<const Surroundings<T>*>(job.surroundings), g, n),
+            !job.checks_finite || all_finite(g, n)};
     }
 }
 

@@ -9,6 +9,9 @@
 
 namespace downslope {
 
+// How the state of an array is stored: in the type that it is computed in, as bfloat16, or as blocks of 8-bit codes.
+enum class StateStorage : std::uint8_t { native, bfloat16, uint8 };
+
 struct Job;
 using Kernel = void (*)(const Job&, std::int64_t first, std::int64_t last) noexcept;
 

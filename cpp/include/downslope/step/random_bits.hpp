@@ -20,21 +20,27 @@ constexpr std::uint64_t random_stream(std::uint64_t seed, std::uint64_t array, s
 
 // The words of 2^32 consecutive elements. Each word serves two roundings: one takes its low bits, one its high bits.
 struct RandomWords {
-    std::uint32_t offset, flips;
+    static constexpr std::uint32_t step = 0x7feb352d;
+    std::uint32_t start, flips;
 
     RandomWords() = default;
-    constexpr RandomWords(std::uint64_t stream, std::uint64_t word, std::int64_t index) : offset(0), flips(0) {
+    constexpr RandomWords(std::uint64_t stream, std::uint64_t word, std::int64_t index) : start(0), flips(0) {
         const std::uint64_t key = mix(stream ^ (2 * (static_cast<std::uint64_t>(index) >> 32) + word));
-        offset = static_cast<std::uint32_t>(key) + static_cast<std::uint32_t>(index);
+        start = (static_cast<std::uint32_t>(key) + static_cast<std::uint32_t>(index)) * step;
         flips = static_cast<std::uint32_t>(key >> 32);
     }
 
-    // Of the i-th element after `index`; two multiplications, so that a vector unit makes a word in a few cycles.
+    // Of the i-th element after `index`; a few instructions, so that a vector unit makes a word in as many cycles.
     constexpr std::uint32_t operator[](std::int32_t i) const {
-        std::uint32_t h = (static_cast<std::uint32_t>(i) + offset) * 0x7feb352du;
-        h ^= h >> 15 ^ flips;
-        return h * 0x846ca68bu;
+        return word(start + static_cast<std::uint32_t>(i) * step);
     }
+    constexpr void fill(std::uint32_t* words, std::int32_t n) const {
+        std::uint32_t h = start;
+        for (std::int32_t i = 0; i < n; ++i, h += step) words[i] = word(h);
+    }
+
+private:
+    constexpr std::uint32_t word(std::uint32_t h) const { return (h ^ h >> 15 ^ flips) * 0x846ca68bu; }
 };
 
 // The first two state slots round by word 0, the third and the parameter by word 1.

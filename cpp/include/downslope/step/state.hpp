@@ -185,10 +185,7 @@ private:
 
     template <std::size_t k>
     void close_slot(std::int64_t at, std::int32_t n) {
-        if constexpr (k % 2 == 0) {
-            const RandomWords words(job_.random_stream, k / 2, at);
-            for (std::int32_t i = 0; i < n; ++i) random_[i] = words[i];
-        }
+        if constexpr (k % 2 == 0) RandomWords(job_.random_stream, k / 2, at).fill(random_, n);
         job_.scales[k][at / block_size] = encode_block<Code<k>, k>(values_[k], random_, n, codes(k, at));
     }
 

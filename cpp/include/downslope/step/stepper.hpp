@@ -45,8 +45,6 @@ struct Group {
     StepOptions options;
 };
 
-enum class StateStorage : std::uint8_t { native, bfloat16, uint8 };
-
 // What a step writes of one array.
 struct Operands {
     View param;
@@ -178,12 +176,8 @@ private:
         const Operands& operands = reversed ? *array.reversed : array.operands;
         const bool is_plain =
             groups_[array.group].options.are_plain() && !settings.clip_norm && !operands.average && accumulated == 1;
-        const Variant variant = array.state_storage == StateStorage::bfloat16 ? Variant::bfloat16_state
-                                : array.state_storage == StateStorage::uint8  ? Variant::uint8_state
-                                : is_plain                                    ? Variant::plain
-                                                                              : Variant::general;
         const bool is_random = rounds || array.state_storage != StateStorage::native;
-        return {rule.kernel(array.compute, variant),
+        return {rule.kernel(array.compute, array.state_storage, !is_plain),
                 &entry.coefficients,
                 entry.surroundings(),
                 &operands.param,
@@ -238,8 +232,8 @@ private:
         for (std::size_t i = 0, job = 0; i < arrays_.size(); ++i) {
             if (grads[i] == nullptr) continue;
             const Job& step = jobs_[job++];
-            gradient_jobs_.push_back(
-                {&grads[i]->view, arrays_[i].compute, step.surroundings, step.size, step.first_tile});
+            gradient_jobs_.push_back({&grads[i]->view, arrays_[i].compute, step.surroundings, settings.checks_finite,
+                                      step.size, step.first_tile});
         }
         look_at_gradients(gradient_jobs_, tiles_, threads, facts_);
         const DefaultFloatEnvironment environment;
