@@ -20,6 +20,7 @@ from downslope.rules import (
     RMSprop,
     RowGrad,
 )
+from downslope.rules.checkpoint import load_optimizer
 from downslope.threads import get_num_threads, num_threads, set_num_threads
 
 
@@ -46,6 +47,7 @@ __all__ = [
     "__version__",
     "get_num_threads",
     "isa",
+    "load_optimizer",
     "minibatches",
     "num_threads",
     "reference",

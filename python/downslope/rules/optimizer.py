@@ -432,6 +432,46 @@ class Optimizer:
             except (IndexError, TypeError, AttributeError) as error:
                 raise ValueError(f"state_dict is not one of {type(self).__name__}: {error}") from error
 
+    def save(self, path):
+        """Write everything but the parameters to a file, for `load_optimizer` to go on from.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A file in the safetensors format, which is written whole or, if that fails, left as it was.
+
+        Raises
+        ------
+        TypeError
+            If this is a subclass of one's own.
+        OSError
+            If the file cannot be written.
+        ImportError
+            Without the library safetensors: ``pip install 'downslope[io]'``.
+
+        See Also
+        --------
+        load_optimizer : Reads the file.
+
+        Notes
+        -----
+        A schedule is not saved: `load_optimizer` must be given it again.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import downslope as ds
+        >>> opt = ds.SGD(np.ones(3), lr=0.1, momentum=0.9)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     opt.save(os.path.join(folder, "sgd.safetensors"))
+        ...     os.listdir(folder)
+        ['sgd.safetensors']
+        """
+        from downslope.rules.checkpoint import save_optimizer  # it imports all rules, and they this file
+
+        save_optimizer(self, path)
+
     def __copy__(self):
         raise TypeError("a shallow copy would move the same parameters with the same state: use copy.deepcopy")
 
