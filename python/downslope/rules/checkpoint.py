@@ -18,8 +18,10 @@ def save_optimizer(optimizer, path):
         raise TypeError(f"only classes of downslope.OPTIMIZERS can be saved, got {type(optimizer).__name__}: pickle it")
     with optimizer._stepper:
         params = [
-            {"label": label, "shape": param.shape, "dtype": str(param.dtype)}
-            for label, param in zip(optimizer._structure.labels, optimizer._params, strict=True)
+            {"label": label, "shape": param.shape, "dtype": storage}
+            for label, param, storage in zip(
+                optimizer._structure.labels, optimizer._params, optimizer._storages, strict=True
+            )
         ]
         defaults = {key: value for key, value in optimizer._defaults.items() if not callable(value)}
         saved = {"class": name, "params": params, "defaults": defaults, "state_dict": optimizer.state_dict()}
@@ -90,14 +92,14 @@ def load_optimizer(path, params, lr=None):
         )
 
     first, *more = _in_groups(params, saved["params"], [len(group["params"]) for group in groups], path)
-    optimizer = OPTIMIZERS[saved["class"]](first, **given)
+    optimizer = OPTIMIZERS[saved["class"]](first, **saved["state_dict"]["settings"], **given)
     for arrays in more:
         optimizer.add_param_group({"params": arrays})
-    for param, expected in zip(optimizer._params, saved["params"], strict=True):
-        if param.shape != expected["shape"] or param.dtype != expected["dtype"]:
+    for param, storage, expected in zip(optimizer._params, optimizer._storages, saved["params"], strict=True):
+        if param.shape != expected["shape"] or storage != expected["dtype"]:
             raise ValueError(
                 f"params{expected['label']} must have shape {expected['shape']} and dtype {expected['dtype']}, "
-                f"as in {path}, got {param.shape} and {param.dtype}"
+                f"as in {path}, got {param.shape} and {storage}"
             )
     try:
         optimizer.load_state_dict(saved["state_dict"])

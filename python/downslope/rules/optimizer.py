@@ -23,6 +23,7 @@ from downslope.rules.state import (
     slot_arrays,
 )
 from downslope.rules.structure import read_group, read_params
+from downslope.rules.torch_state import from_torch, is_from_torch
 from downslope.validation import integer
 
 
@@ -413,7 +414,8 @@ class Optimizer:
         ----------
         state_dict : dict
             Of an optimizer of the same rule with arrays of the same shapes and dtypes in the same groups. Its settings,
-            of groups and of all, replace those of this optimizer; only where its lr is None, the lr stays.
+            of groups and of all, replace those of this optimizer; only where its lr is None, the lr stays. It may also
+            come from `torch.optim`, with its tensors as NumPy arrays or on the CPU: what PyTorch doesn't have stays.
 
         Raises
         ------
@@ -423,6 +425,10 @@ class Optimizer:
         Notes
         -----
         The arrays in `state` are new ones afterwards.
+
+        From PyTorch, every hyper-parameter that its state dict has is taken over; `step_count` becomes the largest of
+        the arrays' counts. Its SGD counts no steps: an array with a momentum buffer gets the count 1. Flags such as
+        ``fused``, which do not change what a step does, are ignored; anything else that is unknown here is an error.
         """
         with self._stepper:
             try:
@@ -636,12 +642,15 @@ class Optimizer:
                 done = step(rates)
 
     def _load(self, saved):
-        if saved["rule"] != self.rule:
+        foreign = is_from_torch(saved)
+        if not foreign and saved["rule"] != self.rule:
             raise ValueError(f"state_dict is of the rule {saved['rule']!r}, not {self.rule!r}")
         numbers = [list(group["params"]) for group in saved["param_groups"]]
         wanted = [self._numbers_of_group(i) for i in range(len(self._values))]
         if numbers != wanted:
             raise ValueError(f"state_dict has groups of the arrays {numbers}, this optimizer {wanted}")
+        if foreign:
+            saved = from_torch(saved, self.state_dict(), type(self).__name__)
         groups, state = [], []
         for group, mine in zip(saved["param_groups"], self._values, strict=True):
             settings = {name: value for name, value in group.items() if name != "params"}
@@ -659,7 +668,8 @@ class Optimizer:
         counters, averages = new_counters(len(self._params)), [average.copy() for average in self._averages]
         for number, (param, storage, i) in enumerate(zip(self._params, self._storages, self._numbers, strict=True)):
             state.append(self._new_state(param, storage, groups[i], counters[number]))
-            fill_state(state[-1], saved["state"][number], f"state_dict['state'][{number}]")
+            if not foreign or number in saved["state"]:  # PyTorch has no state before the first step
+                fill_state(state[-1], saved["state"][number], f"state_dict['state'][{number}]")
             if averages:
                 fill_array(averages[number], saved["ema"][number], f"state_dict['ema'][{number}]")
         step_count = integer("state_dict['step_count']", saved["step_count"], lower=0, upper=MAX_STEPS)
