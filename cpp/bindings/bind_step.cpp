@@ -14,6 +14,7 @@
 #include "captured.hpp"
 #include "downslope/step/row_sums.hpp"
 #include "downslope/step/stepper.hpp"
+#include "foreign.hpp"
 
 namespace py = pybind11;
 
@@ -22,7 +23,8 @@ namespace {
 
 struct CheckedGradient {
     bool present = false;
-    Snapshot snapshot;  // of the array that `gradient` was taken of
+    bool is_bfloat16 = false;  // though its array, of another library, is of their bits
+    Snapshot snapshot;         // of the array that `gradient` was taken of
     Gradient gradient;
     RowSums<float> rows32;  // what `gradient` is of, where rows were given
     RowSums<double> rows64;
@@ -114,9 +116,11 @@ public:
 
     std::optional<double> last_grad_norm() const { return stepper_->last_grad_norm(); }
 
+    // Fixes the gradients, a list that no other code holds, for `step_bound`.
     void bind(const py::list& grads) {
         const Turn turn(*this);
         std::vector<CheckedGradient> gradients(captured_->params.size());
+        share(grads, gradients);
         check_params();
         accept(grads, gradients);
         bound_ = grads;
@@ -129,6 +133,7 @@ public:
     bool step(const py::list& grads, const Rates& rates, std::int64_t accumulated) {
         const Turn turn(*this);
         if (!take_rates(rates)) return false;
+        share(grads, passed_gradients_);
         step_by(grads, passed_gradients_, accumulated);
         return true;
     }
@@ -147,6 +152,7 @@ public:
         const Turn turn(*this);
         if (!grads && !bound_) raise_runtime_error("accumulate() has no gradients: pass them, or bind(grads) once");
         std::vector<CheckedGradient>& gradients = grads ? passed_gradients_ : bound_gradients_;
+        if (grads) share(*grads, gradients);
         const std::int64_t elements = check(grads ? *grads : *bound_, gradients);
         std::vector<void*> into(gradients.size());
         for (std::size_t i = 0; i < gradients.size(); ++i) {
@@ -208,6 +214,24 @@ private:
         }
     }
 
+    // Puts NumPy arrays that share their memory in the place of other gradients. That runs code of theirs, which could
+    // do anything to the arrays, so it comes before all checks.
+    void share(const py::list& grads, std::vector<CheckedGradient>& gradients) const {
+        if (grads.size() != gradients.size()) return;  // which `accept` refuses
+        for (std::size_t i = 0; i < grads.size(); ++i) {
+            bool is_bfloat16 = false;
+            const py::handle grad = PyList_GET_ITEM(grads.ptr(), static_cast<py::ssize_t>(i));
+            if (!grad.is_none() && !py::isinstance<py::array>(grad) && !py::isinstance(grad, row_grad_type())) {
+                const SharedArray shared =
+                    shared_array("grads" + captured_->labels[i], py::reinterpret_borrow<py::object>(grad));
+                is_bfloat16 = shared.is_bfloat16;
+                grads[i] = shared.array;
+            }
+            if (gradients[i].is_bfloat16 != is_bfloat16) gradients[i].snapshot.forget();
+            gradients[i].is_bfloat16 = is_bfloat16;
+        }
+    }
+
     // Checks the gradients and takes views of them. Where one looks as the one before it, that view is still right.
     void accept(const py::list& grads, std::vector<CheckedGradient>& gradients) const {
         if (grads.size() != gradients.size()) raise_value_error("grads do not match params, which were added to");
@@ -225,8 +249,8 @@ private:
         const py::array& param = captured_->params[i];
         if (!py::isinstance<py::array>(grad) && py::isinstance(grad, row_grad_type()))
             return take_rows(grad, i, checked);
-        const Storage storage = check_array(grad, i, name);
         const auto array = py::reinterpret_borrow<py::array>(grad);
+        const Storage storage = check_array({array, checked.is_bfloat16}, i, name);
         if (!same_shape(array, param))
             raise_value_error(name() + " must have the shape of its parameter, " + text(param.attr("shape")) +
                               ", got " + text(array.attr("shape")));
@@ -242,11 +266,10 @@ private:
 
     // What is asked of every array of gradients: its storage, if it casts safely to what the parameter is computed in.
     template <class Name>
-    Storage check_array(const py::handle& grad, std::size_t i, const Name& name) const {
-        if (!py::isinstance<py::array>(grad))
-            raise_type_error(name() + " must be a NumPy array, got " + class_name(grad) + ": pass numpy.asarray(grad)");
-        if (is_masked(grad)) raise_type_error(name() + " is a masked array: pass its filled() data");
-        const py::dtype dtype = py::reinterpret_borrow<py::array>(grad).dtype();
+    Storage check_array(const SharedArray& grad, std::size_t i, const Name& name) const {
+        if (grad.is_bfloat16) return Storage::bfloat16;
+        if (is_masked(grad.array)) raise_type_error(name() + " is a masked array: pass its filled() data");
+        const py::dtype dtype = grad.array.dtype();
         const auto storage = storage_of_dtype(dtype);
         const char* wanted = captured_->arrays[i].compute == Compute::float32 ? "float32" : "float64";
         if (!storage)
@@ -273,8 +296,9 @@ private:
             raise_value_error(label + " is a RowGrad, which cannot be used with 8-bit state: its blocks span rows");
         if (array.operands.average)
             raise_value_error(label + " is a RowGrad, which cannot be used with ema_decay: all rows would follow");
-        const Storage storage = check_array(grad.attr("values"), i, name);
-        const auto values = grad.attr("values").cast<py::array>();
+        const SharedArray shared = shared_array(name(), grad.attr("values"));
+        const Storage storage = check_array(shared, i, name);
+        const py::array& values = shared.array;
         const auto rows =
             grad.attr("rows").cast<py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>>();
         const bool fits = param.ndim() > 0 && values.ndim() == param.ndim() && values.shape(0) == rows.size() &&
@@ -353,6 +377,14 @@ private:
 }  // namespace
 
 void bind_step(py::module_& module) {
+    module.def(
+        "shared_array",
+        [](const std::string& name, const py::object& object) {
+            const SharedArray shared = shared_array(name, object);
+            return py::make_tuple(shared.array, shared.is_bfloat16);
+        },
+        py::arg("name"), py::arg("object"),
+        "(NumPy array that shares the memory of the object, whether it holds the bits of bfloat16), or a TypeError.");
     py::class_<NumpyStepper>(
         module, "Stepper", py::module_local(),
         "Steps arrays, which Python has checked, by one rule. `with stepper:` keeps other threads out.")

@@ -163,6 +163,12 @@ struct Captured {
             const auto param = row[2].cast<py::array>();
             labels.push_back(row[0].cast<std::string>());
             const Storage storage = storage_named(row[3].cast<std::string>());
+            const auto misfit = [&] {
+                raise_value_error("params" + labels.back() +
+                                  " has been given another shape or dtype than its state has");
+            };
+            const bool is_of_bits = storage == Storage::bfloat16 && param.dtype().is(py::dtype::of<std::uint16_t>());
+            if (!is_of_bits && storage_of_dtype(param.dtype()) != storage) misfit();
             Array array{};
             array.group = row[1].cast<std::size_t>();
             array.compute = compute_type(storage);
@@ -173,9 +179,7 @@ struct Captured {
             for (const py::handle& pair : row[4]) {
                 const auto state = pair.cast<py::tuple>();
                 const auto stored = state_storage(state[0].cast<py::array>(), state[1], param, array.compute);
-                if (!stored)
-                    raise_value_error("params" + labels.back() +
-                                      " has been given another shape or dtype than its state has");
+                if (!stored) misfit();
                 array.state_storage = *stored;
                 if (*stored == StateStorage::uint8) {
                     array.scales.push_back(static_cast<float*>(state[1].cast<py::array>().mutable_data()));

@@ -7,14 +7,18 @@ import numpy as np
 
 from downslope._extension import core
 
+_COPY = "make a copy first, w = numpy.array(w), and keep that"
 
-def check_parameter(name, array):
-    """How the array stores its numbers; TypeError or ValueError unless it can be updated in place."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}; it is updated in place")
+
+def parameter_array(name, given):
+    """The array, or one that shares the memory of one of another library, and how it stores its numbers.
+
+    Raises TypeError or ValueError unless it can be updated in place.
+    """
+    array, is_bfloat16 = core.shared_array(name, given)
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array: fill it first, and keep the result: it is updated in place")
-    storage = core.storage_of(array)
+    storage = "bfloat16" if is_bfloat16 else core.storage_of(array)
     if storage is None and not array.dtype.isnative and core.storage_of(np.empty(0, array.dtype.newbyteorder("="))):
         raise TypeError(f"{name} is byte-swapped ({array.dtype.str}): {_convert(array.dtype.newbyteorder('='))}")
     if storage is None:
@@ -22,12 +26,10 @@ def check_parameter(name, array):
         advice = f": {_convert(np.dtype(np.float64))}" if castable else ""
         raise TypeError(f"{name} must have dtype float32, float64, float16 or bfloat16, got {array.dtype}{advice}")
     if not array.flags.writeable:
-        raise ValueError(f"{name} is read-only, so it cannot be updated in place: make a copy first, and keep that")
+        raise ValueError(f"{name} is read-only, so it cannot be updated in place: {_COPY}")
     if overlaps_itself(array):
-        raise ValueError(
-            f"{name} has elements that share memory (a broadcast or overlapping view): make a copy first, and keep that"
-        )
-    return storage
+        raise ValueError(f"{name} has elements that share memory (a broadcast or overlapping view): {_COPY}")
+    return array, storage
 
 
 def compute_dtype(storage):

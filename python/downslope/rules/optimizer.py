@@ -9,7 +9,7 @@ import numpy as np
 
 from downslope._extension import core
 from downslope.rules import settings as shared_settings
-from downslope.rules.arrays import assign, check_parameter, compute_dtype, computed
+from downslope.rules.arrays import assign, compute_dtype, computed, parameter_array
 from downslope.rules.hyperparameters import Schema
 from downslope.rules.param_group import ParamGroup
 from downslope.rules.state import (
@@ -32,10 +32,11 @@ class Optimizer:
 
     Parameters
     ----------
-    params : ndarray, sequence or mapping of ndarray, or sequence of dicts
-        The arrays to update, of any layout: float32, float64, or float16 and (of ml_dtypes) bfloat16, which are
-        computed in float32. Dicts are groups, ``{"params": arrays, "lr": 0.1, ...}``: what a group doesn't set is as
-        given to the optimizer.
+    params : array, sequence or mapping of arrays, or sequence of dicts
+        The arrays to update, of any layout: float32, float64, or float16 and bfloat16 (of ml_dtypes), which are
+        computed in float32; NumPy's, or other arrays on the CPU that share their memory by ``__dlpack__`` or
+        ``__array_interface__``, such as detached PyTorch tensors. Dicts are groups, ``{"params": arrays, "lr": 0.1,
+        ...}``: what a group doesn't set is as given to the optimizer.
     lr : float or callable
         A number, or a schedule ``lr(step) -> float`` with step = 1, 2, ...: see `downslope.schedules`.
     weight_decay : float, default 0.0
@@ -65,7 +66,7 @@ class Optimizer:
     Raises
     ------
     TypeError
-        If a parameter is not an array of one of these dtypes, or a keyword is unknown.
+        If a parameter is no array of such a dtype whose memory can be shared, or a keyword is unknown.
     ValueError
         If an array cannot be updated in place (read-only, overlapping itself or another one), or a hyper-parameter is
         out of range.
@@ -76,6 +77,13 @@ class Optimizer:
     call that raises has changed nothing. The options from `clip_norm` on hold for all groups. Results are the same bits
     for every number of threads, instruction set and memory layout, and equal those of `downslope.reference`. One
     optimizer may be used from several threads: its calls take turns.
+
+    An array of another library is updated where it is, without a copy. The optimizer holds a NumPy array that keeps the
+    memory alive: that is what `params` shows (of bfloat16 the bits, in uint16), and what pickle and deepcopy copy. If
+    the other array is given new memory (in PyTorch by ``w.data = ...``), the optimizer goes on with the old, as it does
+    where a name is bound to another array; nothing may free the memory (PyTorch refuses to ``w.resize_(...)`` it, but
+    ``w.share_memory_()`` does). DLPack before 1.0 cannot say that memory may be written: what it exports counts as
+    read-only.
     """
 
     rule = None  # the core's name for the rule
@@ -132,16 +140,17 @@ class Optimizer:
 
         Parameters
         ----------
-        grads : ndarray, RowGrad, sequence or mapping of them, optional
-            In the structure of the parameters; for groups, a flat list in their order. A gradient of None leaves its
-            array, the array's state and its step count alone. Without `grads`, the mean of those that `accumulate` has
-            added up is used, and then forgotten; or else the bound ones.
+        grads : array, RowGrad, sequence or mapping of them, optional
+            In the structure of the parameters; for groups, a flat list in their order. They may be arrays of other
+            libraries, as the parameters may, and read-only. A gradient of None leaves its array, the array's state and
+            its step count alone. Without `grads`, the mean of those that `accumulate` has added up is used, and then
+            forgotten; or else the bound ones.
 
         Raises
         ------
         TypeError
-            If a gradient is no array of a real floating dtype, or does not cast safely to the one in which its
-            parameter is computed.
+            If a gradient is no array of a real floating dtype whose memory can be shared, or does not cast safely to
+            the one in which its parameter is computed.
         ValueError
             If structure or shapes differ, or a gradient shares memory with a parameter or its state.
         FloatingPointError
@@ -175,7 +184,8 @@ class Optimizer:
         Parameters
         ----------
         grads : as for `step`
-            Write new gradients into these arrays before each step.
+            Write new gradients into these arrays before each step. (In PyTorch, ``zero_grad(set_to_none=False)`` keeps
+            them.)
 
         Raises
         ------
@@ -494,7 +504,16 @@ class Optimizer:
         self._stepper = core.Stepper(self.rule)
         self._stepper.configure(**self._core_settings())
         restored = restored_state(self._state)
-        self._install(self._structure, self._params, self._numbers, self._values, restored, self._averages, step_count)
+        self._install(
+            self._structure,
+            self._params,
+            self._storages,
+            self._numbers,
+            self._values,
+            restored,
+            self._averages,
+            step_count,
+        )
         self._stepper.skipped_steps = skipped_steps
 
     # ---- inside ----
@@ -525,42 +544,37 @@ class Optimizer:
             numbers += [len(values)] * len(arrays)
             values.append({**self._defaults, **self._checked(settings, "a group of params")})
             self._check_group(values[-1])
-        # Before state is made that fits them.
-        storages = [
-            check_parameter(f"params{label}", param) for label, param in zip(structure.labels, params, strict=True)
+        added = slice(len(self._params), None)
+        read = [
+            parameter_array(f"params{label}", param)
+            for label, param in zip(structure.labels[added], params[added], strict=True)
         ]
+        params[added] = [array for array, _ in read]
+        storages = self._storages + [storage for _, storage in read]
         state, averages = list(self._state), list(self._averages)
-        added = slice(len(state), None)
-        counters = new_counters(len(params[added]))
-        for param, storage, i, known in zip(params[added], storages[added], numbers[added], counters, strict=True):
+        for (param, storage), i, known in zip(read, numbers[added], new_counters(len(read)), strict=True):
             state.append(self._new_state(param, storage, values[i], known))
             if self.ema_decay is not None:
                 averages.append(computed(param, storage))
-        before = self._storages
-        self._storages = storages
-        try:
-            self._install(structure, params, numbers, values, state, averages, self.step_count)
-        except BaseException:
-            self._storages = before
-            raise
+        self._install(structure, params, storages, numbers, values, state, averages, self.step_count)
         if self._accumulated is not None:
             count, sums = self._accumulated
-            self._accumulated = count, sums + [None] * len(params[added])
+            self._accumulated = count, sums + [None] * len(read)
 
     def _new_state(self, param, storage, values, known):
         hyper = self._schema.core_values(values)[0]
         return new_state(self.rule, hyper, param, storage, self.state_dtype, known)
 
-    def _install(self, structure, params, numbers, values, state, averages, step_count):
+    def _install(self, structure, params, storages, numbers, values, state, averages, step_count):
         """Hand everything, which has been checked, to the core, and remember it."""
         rows = [
             (label, i, param, storage, slot_arrays(slots), average, slots["step"], slots.get("mu_product"))
             for label, i, param, storage, slots, average in zip(
-                structure.labels, numbers, params, self._storages, state, averages or [None] * len(params), strict=True
+                structure.labels, numbers, params, storages, state, averages or [None] * len(params), strict=True
             )
         ]
         self._stepper.install([self._schema.core_values(group) for group in values], rows, step_count)
-        self._structure, self._params, self._numbers = structure, params, numbers
+        self._structure, self._params, self._storages, self._numbers = structure, params, storages, numbers
         self._values, self._state, self._averages = values, state, averages
 
     def _change_group(self, index, changes):
@@ -578,7 +592,16 @@ class Optimizer:
                     self._params, self._storages, self._numbers, self._state, strict=True
                 )
             ]
-            self._install(self._structure, self._params, self._numbers, values, state, self._averages, self.step_count)
+            self._install(
+                self._structure,
+                self._params,
+                self._storages,
+                self._numbers,
+                values,
+                state,
+                self._averages,
+                self.step_count,
+            )
 
     def _change_settings(self, changes):
         """Check and set options that hold for all groups."""
@@ -674,7 +697,7 @@ class Optimizer:
                 fill_array(averages[number], saved["ema"][number], f"state_dict['ema'][{number}]")
         step_count = integer("state_dict['step_count']", saved["step_count"], lower=0, upper=MAX_STEPS)
         skipped_steps = integer("state_dict['skipped_steps']", saved["skipped_steps"], lower=0, upper=MAX_STEPS)
-        self._install(self._structure, self._params, self._numbers, groups, state, averages, step_count)
+        self._install(self._structure, self._params, self._storages, self._numbers, groups, state, averages, step_count)
         self._settings, self._stepper.skipped_steps = settings, skipped_steps
         self._stepper.configure(**self._core_settings())
 

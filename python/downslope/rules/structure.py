@@ -77,9 +77,18 @@ class ArrayMapping:
         return ArrayMapping([*self._names, *given])
 
 
+def is_one_array(thing):
+    """Whether it is an array, of whatever library, and no collection of them: one can iterate over a tensor, too.
+
+    Whether its memory can be shared, the core finds out.
+    """
+    protocols = ("__dlpack__", "__array_interface__", "__array__")
+    return isinstance(thing, np.ndarray) or any(hasattr(thing, name) for name in protocols)
+
+
 def a_type(thing):
     """What it is, for a message."""
-    return "one array" if isinstance(thing, np.ndarray) else f"a {type(thing).__name__}"
+    return "one array" if is_one_array(thing) else f"a {type(thing).__name__}"
 
 
 def read_params(params):
@@ -94,7 +103,7 @@ def read_params(params):
     """
     if isinstance(params, Mapping):
         return ArrayMapping(params), [(list(params.values()), {})]
-    if isinstance(params, np.ndarray):
+    if is_one_array(params):
         return OneArray(), [([params], {})]
     items = list_of_arrays("params", params)
     if not items or not all(isinstance(item, Mapping) for item in items):
@@ -111,7 +120,7 @@ def read_group(name, group):
     arrays = group["params"]
     if isinstance(arrays, Mapping):
         return list(arrays.values()), settings
-    return ([arrays] if isinstance(arrays, np.ndarray) else list_of_arrays(f"{name}['params']", arrays)), settings
+    return ([arrays] if is_one_array(arrays) else list_of_arrays(f"{name}['params']", arrays)), settings
 
 
 def list_of_arrays(name, arrays):
