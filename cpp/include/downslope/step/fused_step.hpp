@@ -67,10 +67,21 @@ template <class T>
 template <class T>
 void follow(const Job& job, std::int64_t first, std::int64_t n, T* p) {
     if (job.param->storage != storage_of<T>) decode(*job.param, first, n, p);
-    alignas(64) T buffer[tile_size];
+    alignas(64) T buffer[piece_size];
     T* average = decoded(*job.average, first, n, buffer);
     advance_average(static_cast<const Surroundings<T>*>(job.surroundings)->average_rate, p, average, n);
     if (average == buffer) encode(*job.average, first, n, buffer, nullptr);
+}
+
+// Asks for what the step will work on next: at most n elements from the gradient's element `first` on.
+template <class Store, class T>
+void prefetch_piece(const Job& job, std::int64_t first, std::int64_t n) {
+    n = job.run_length(first, n);
+    const std::int64_t at = job.in_array(first);
+    prefetch<T>(*job.param, at, n);
+    prefetch<T>(*job.grad, first, n);
+    if (job.average != nullptr) prefetch<T>(*job.average, at, n);
+    Store::prefetch_at(job, at, n);
 }
 
 // Elements [first, last) of a job's gradient: in place where an operand is direct, else through a buffer, piece by
@@ -78,25 +89,18 @@ void follow(const Job& job, std::int64_t first, std::int64_t n, T* p) {
 template <class Rule, class T, bool general, template <class, class> class State>
 void update_range(const Job& job, std::int64_t first, std::int64_t last) noexcept {
     using Store = State<Rule, T>;
-    const bool param_direct = is_direct<T>(*job.param), grad_direct = is_direct<T>(*job.grad);
-    const bool in_place =
-        param_direct && grad_direct && Store::in_place(job) && job.average == nullptr && job.rows == nullptr;
-    const std::int64_t piece = in_place ? std::int64_t{1} << 30 : Store::piece;
+    const bool in_place = is_direct<T>(*job.param) && is_direct<T>(*job.grad) && Store::in_place(job) &&
+                          job.average == nullptr && job.rows == nullptr;
+    const std::int64_t piece = in_place ? std::int64_t{1} << 30 : piece_size;
     const auto& coefficients = *static_cast<const typename Rule::template Coefficients<T>*>(job.coefficients);
     const auto& around = *static_cast<const Surroundings<T>*>(job.surroundings);
 
     Store state(job);
-    alignas(64) T param_buffer[tile_size], grad_buffer[tile_size];
+    alignas(64) T param_buffer[piece_size], grad_buffer[piece_size];
     for (std::int64_t n = 0; first < last; first += n) {
         n = job.run_length(first, std::min(piece, last - first));
         const std::int64_t at = job.in_array(first);
-        if (!in_place && job.rows == nullptr && first + n < last) {
-            const std::int64_t next = first + n, count = std::min(piece, last - next);
-            constexpr auto bytes = static_cast<std::int64_t>(sizeof(T));
-            if (param_direct) prefetch(job.param->data + next * bytes, count * bytes);
-            if (grad_direct) prefetch(job.grad->data + next * bytes, count * bytes);
-            Store::prefetch_at(job, next, count);
-        }
+        if (!in_place && first + n < last) prefetch_piece<Store, T>(job, first + n, std::min(piece, last - first - n));
         T* p = decoded(*job.param, at, n, param_buffer);
         const T* g = decoded(*job.grad, first, n, grad_buffer);
         const auto count = static_cast<std::int32_t>(n);

@@ -1,7 +1,7 @@
 // Where a rule's state lives while the loop works on it: the state itself, or a buffer that it is decoded into.
 //
 // A store is opened for the elements [at, at + n) of the array, which gives what the loop reads and writes by index,
-// and closed when the loop is done with them. `piece` is the largest n.
+// and closed when the loop is done with them; n is at most piece_size, unless the state is worked on in place.
 #pragma once
 
 #include <algorithm>
@@ -19,20 +19,12 @@
 
 namespace downslope {
 
-// Asks for memory that the loop will come to next. The processor does so by itself for a bare stream; between loops of
-// much arithmetic on little memory it falls behind.
-inline void prefetch(const void* address, std::int64_t bytes) {
-    for (std::int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(static_cast<const char*>(address) + k, 1);
-}
-
 // State of the compute type.
 template <class Rule, class T>
 class NativeState {
     static constexpr std::size_t slots = Rule::slots.size();
 
 public:
-    static constexpr std::int64_t piece = tile_size;
-
     struct Elements {
         T* slot[slots + 1];
 
@@ -67,15 +59,12 @@ public:
     }
 
     static void prefetch_at(const Job& job, std::int64_t at, std::int64_t n) {
-        for (std::size_t k = 0; k < slots; ++k) {
-            const auto bytes = static_cast<std::int64_t>(sizeof(T));
-            if (is_direct<T>(job.state[k])) prefetch(job.state[k].data + at * bytes, n * bytes);
-        }
+        for (std::size_t k = 0; k < slots; ++k) prefetch<T>(job.state[k], at, n);
     }
 
 private:
     const Job& job_;
-    alignas(64) T buffers_[slots + 1][tile_size];
+    alignas(64) T buffers_[slots + 1][piece_size];
 };
 
 // State in bfloat16, contiguous, rounded stochastically: rounded to the nearest, an average that moves by a thousandth
@@ -85,8 +74,6 @@ class BFloat16State {
     static constexpr std::size_t slots = Rule::slots.size();
 
 public:
-    static constexpr std::int64_t piece = block_size;
-
     struct Elements {
         BFloat16* slot[slots + 1];
         RandomWords words[2];
@@ -118,7 +105,7 @@ public:
     void close(std::int64_t, std::int32_t) {}
 
     static void prefetch_at(const Job& job, std::int64_t at, std::int64_t n) {
-        for (std::size_t k = 0; k < slots; ++k) prefetch(job.state[k].data + 2 * at, 2 * n);
+        for (std::size_t k = 0; k < slots; ++k) prefetch_bytes(job.state[k].data + 2 * at, 2 * n);
     }
 
 private:
@@ -129,13 +116,12 @@ private:
 template <class Rule, class T>
 class BlockState {
     static constexpr std::size_t slots = Rule::slots.size();
+    static_assert(piece_size == block_size, "each piece is one block");
 
     template <std::size_t k>
     using Code = std::conditional_t<Rule::slots[k].never_negative, UnsignedCode, SignedCode>;
 
 public:
-    static constexpr std::int64_t piece = block_size;
-
     struct Elements {
         const std::uint8_t* codes[slots + 1];
         float scale[slots + 1];
@@ -170,7 +156,7 @@ public:
     void close(std::int64_t at, std::int32_t n) { close_slots(at, n, std::make_index_sequence<slots>()); }
 
     static void prefetch_at(const Job& job, std::int64_t at, std::int64_t n) {
-        for (std::size_t k = 0; k < slots; ++k) prefetch(job.state[k].data + at, n);
+        for (std::size_t k = 0; k < slots; ++k) prefetch_bytes(job.state[k].data + at, n);
     }
 
 private:

@@ -9,10 +9,12 @@
 
 namespace downslope {
 
-// The unit in which threads share out the work, in which sums are formed, and in which what is not contiguous is
-// decoded: a buffer of it takes 4 kB in float32 and 8 in float64, so that those of all operands stay in the L1 cache or
-// close by. A tile never spans two arrays.
+// The unit in which threads share out the work and in which sums are formed. A tile never spans two arrays.
 inline constexpr std::int64_t tile_size = 1024;
+
+// The unit in which a step works where it does more than one pass over the elements, or cannot work in place: one loop
+// after the other finds it in the L1 cache, buffers of all operands included.
+inline constexpr std::int64_t piece_size = 256;
 
 constexpr std::int64_t tiles_of(std::int64_t elements) { return (elements + tile_size - 1) / tile_size; }
 
