@@ -18,10 +18,8 @@ def save_optimizer(optimizer, path):
         raise TypeError(f"only classes of downslope.OPTIMIZERS can be saved, got {type(optimizer).__name__}: pickle it")
     with optimizer._stepper:
         params = [
-            {"label": label, "shape": param.shape, "dtype": storage}
-            for label, param, storage in zip(
-                optimizer._structure.labels, optimizer._params, optimizer._storages, strict=True
-            )
+            {"label": label, "shape": member.param.shape, "dtype": member.storage}
+            for label, member in zip(optimizer._structure.labels, optimizer._members, strict=True)
         ]
         defaults = {key: value for key, value in optimizer._defaults.items() if not callable(value)}
         saved = {"class": name, "params": params, "defaults": defaults, "state_dict": optimizer.state_dict()}
@@ -95,11 +93,11 @@ def load_optimizer(path, params, lr=None):
     optimizer = OPTIMIZERS[saved["class"]](first, **saved["state_dict"]["settings"], **given)
     for arrays in more:
         optimizer.add_param_group({"params": arrays})
-    for param, storage, expected in zip(optimizer._params, optimizer._storages, saved["params"], strict=True):
-        if param.shape != expected["shape"] or storage != expected["dtype"]:
+    for member, expected in zip(optimizer._members, saved["params"], strict=True):
+        if (member.param.shape, member.storage) != (expected["shape"], expected["dtype"]):
             raise ValueError(
                 f"params{expected['label']} must have shape {expected['shape']} and dtype {expected['dtype']}, "
-                f"as in {path}, got {param.shape} and {storage}"
+                f"as in {path}, got {member.param.shape} and {member.storage}"
             )
     try:
         optimizer.load_state_dict(saved["state_dict"])

@@ -68,8 +68,7 @@ class NAG(Optimizer):
         with self._displaced("lookahead()", self._look_ahead):
             yield
 
-    def _look_ahead(self, i):
-        param, storage = self._params[i], self._storages[i]
-        momentum = compute_dtype(storage)(self._values[self._numbers[i]]["momentum"])
-        velocity = slot_values(self._state[i], "velocity").astype(compute_dtype(storage), copy=False)
-        return computed(param, storage) + momentum * velocity
+    def _look_ahead(self, member):
+        T = compute_dtype(member.storage)
+        velocity = slot_values(member.state, "velocity").astype(T, copy=False)
+        return computed(member.param, member.storage) + T(self._values[member.group]["momentum"]) * velocity

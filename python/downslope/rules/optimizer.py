@@ -11,20 +11,11 @@ from downslope._extension import core
 from downslope.rules import settings as shared_settings
 from downslope.rules.arrays import assign, compute_dtype, computed, parameter_array
 from downslope.rules.hyperparameters import Schema
+from downslope.rules.loading import load
+from downslope.rules.member import Member, restored
 from downslope.rules.param_group import ParamGroup
-from downslope.rules.state import (
-    MAX_STEPS,
-    fill_array,
-    fill_state,
-    new_counters,
-    new_state,
-    restored_state,
-    saved_state,
-    slot_arrays,
-)
+from downslope.rules.state import new_counters, new_state, saved_state
 from downslope.rules.structure import read_group, read_params
-from downslope.rules.torch_state import from_torch, is_from_torch
-from downslope.validation import integer
 
 
 class Optimizer:
@@ -127,9 +118,8 @@ class Optimizer:
         self._settings = {**shared_settings.DEFAULTS, **shared_settings.checked(given)}
         self._stepper = core.Stepper(self.rule)
         self._stepper.configure(**self._core_settings())
-        self._params, self._storages, self._state, self._averages = [], [], [], []
+        self._members = []
         self._accumulated = None  # how many gradients, and the sum of those of each parameter
-        self._numbers = []  # of the group of each parameter
         self._values = []  # hyper-parameters of each group
         self._extend(*read_params(params))
 
@@ -243,10 +233,12 @@ class Optimizer:
         """
         with self._stepper:
             given = self._stepper.bound if grads is None else self._structure.flatten(grads)
-            count, sums = self._accumulated or (0, [None] * len(self._params))
+            count, sums = self._accumulated or (0, [None] * len(self._members))
             into = [
-                np.empty(param.shape, compute_dtype(storage)) if total is None and grad is not None else total
-                for param, storage, total, grad in zip(self._params, self._storages, sums, given or sums, strict=True)
+                np.empty(member.param.shape, compute_dtype(member.storage))
+                if total is None and grad is not None
+                else total
+                for member, total, grad in zip(self._members, sums, given or sums, strict=True)
             ]
             fresh = [total is None for total in sums]
             self._stepper.accumulate(None if grads is None else given, into, fresh)
@@ -281,7 +273,7 @@ class Optimizer:
         """
         if self.ema_decay is None:
             raise RuntimeError("swap_ema() without an average: make the optimizer with ema_decay")
-        with self._displaced("swap_ema()", lambda i: self._averages[i]):
+        with self._displaced("swap_ema()", lambda member: member.average):
             yield
 
     # ---- what there is to see ----
@@ -289,7 +281,7 @@ class Optimizer:
     @property
     def params(self):
         """The parameters, in the structure they were given in; for groups, a flat list."""
-        return self._structure.unflatten(self._params)
+        return self._structure.unflatten([member.param for member in self._members])
 
     @property
     def state(self):
@@ -298,7 +290,7 @@ class Optimizer:
         The arrays are the optimizer's own: what is written into them counts. With ``state_dtype="bfloat16"`` they hold
         the bits of the numbers, in uint16; with ``"uint8"`` codes, and ``<slot>_scale`` one scale for each 256.
         """
-        return self._structure.unflatten([MappingProxyType(slots) for slots in self._state])
+        return self._structure.unflatten([MappingProxyType(member.state) for member in self._members])
 
     @property
     def step_count(self):
@@ -324,7 +316,9 @@ class Optimizer:
 
         The arrays are the optimizer's own.
         """
-        return None if self.ema_decay is None else self._structure.unflatten(self._averages)
+        if self.ema_decay is None:
+            return None
+        return self._structure.unflatten([member.average for member in self._members])
 
     @property
     def lr(self):
@@ -346,14 +340,14 @@ class Optimizer:
         return [ParamGroup(self, i) for i in range(len(self._values))]
 
     def __repr__(self):
-        elements = sum(param.size for param in self._params)
-        head = f"{len(self._params)} array{'s' * (len(self._params) != 1)} of {elements:,} elements"
+        elements = sum(member.param.size for member in self._members)
+        head = f"{len(self._members)} array{'s' * (len(self._members) != 1)} of {elements:,} elements"
         lines = [f"{head}, step_count={self.step_count}"]
         lines[0] += "".join(
             f", {name}={value!r}" for name, value in self._settings.items() if value != shared_settings.DEFAULTS[name]
         )
         for i, values in enumerate(self._values):
-            arrays = self._numbers.count(i)
+            arrays = len(self._numbers_of_group(i))
             default = {name: self._schema.default(name) for name in values if name != "lr"}
             changed = [f"{name}={value!r}" for name, value in values.items() if value != default.get(name)]
             lines.append(f"group {i}: {arrays} array{'s' * (arrays != 1)}, {', '.join(changed)}")
@@ -412,8 +406,10 @@ class Optimizer:
                 "settings": dict(self._settings),
                 "step_count": self.step_count,
                 "skipped_steps": self.skipped_steps,
-                "ema": {i: average.copy() for i, average in enumerate(self._averages)},
-                "state": {i: saved_state(slots) for i, slots in enumerate(self._state)},
+                "ema": {
+                    i: member.average.copy() for i, member in enumerate(self._members) if member.average is not None
+                },
+                "state": {i: saved_state(member.state) for i, member in enumerate(self._members)},
                 "param_groups": groups,
             }
 
@@ -503,17 +499,7 @@ class Optimizer:
         self.__dict__.update(state)
         self._stepper = core.Stepper(self.rule)
         self._stepper.configure(**self._core_settings())
-        restored = restored_state(self._state)
-        self._install(
-            self._structure,
-            self._params,
-            self._storages,
-            self._numbers,
-            self._values,
-            restored,
-            self._averages,
-            step_count,
-        )
+        self._install(self._structure, restored(self._members), self._values, step_count)
         self._stepper.skipped_steps = skipped_steps
 
     # ---- inside ----
@@ -532,50 +518,39 @@ class Optimizer:
         return {name: self._schema.check(name, value) for name, value in settings.items()}
 
     def _numbers_of_group(self, index):
-        return [number for number, i in enumerate(self._numbers) if i == index]
+        return [number for number, member in enumerate(self._members) if member.group == index]
 
     def _extend(self, structure, groups):
         """Check new groups, of arrays and settings, and take them in behind those that are there."""
         if not groups or not all(arrays for arrays, _ in groups):
             raise ValueError("params must have at least one array, in each group, got none")
-        params, numbers, values = list(self._params), list(self._numbers), list(self._values)
+        values, added = list(self._values), []  # pairs of parameter and group
         for arrays, settings in groups:
-            params += arrays
-            numbers += [len(values)] * len(arrays)
+            added += [(array, len(values)) for array in arrays]
             values.append({**self._defaults, **self._checked(settings, "a group of params")})
             self._check_group(values[-1])
-        added = slice(len(self._params), None)
-        read = [
-            parameter_array(f"params{label}", param)
-            for label, param in zip(structure.labels[added], params[added], strict=True)
-        ]
-        params[added] = [array for array, _ in read]
-        storages = self._storages + [storage for _, storage in read]
-        state, averages = list(self._state), list(self._averages)
-        for (param, storage), i, known in zip(read, numbers[added], new_counters(len(read)), strict=True):
-            state.append(self._new_state(param, storage, values[i], known))
-            if self.ema_decay is not None:
-                averages.append(computed(param, storage))
-        self._install(structure, params, storages, numbers, values, state, averages, self.step_count)
+        # Before state is made that fits them.
+        labels = structure.labels[len(self._members) :]
+        read = [parameter_array(f"params{label}", array) for label, (array, _) in zip(labels, added, strict=True)]
+        members = list(self._members)
+        for (param, storage), (_, i), counters in zip(read, added, new_counters(len(added)), strict=True):
+            state = self._new_state(param, storage, values[i], counters)
+            average = None if self.ema_decay is None else computed(param, storage)
+            members.append(Member(param, storage, i, state, average))
+        self._install(structure, members, values, self.step_count)
         if self._accumulated is not None:
             count, sums = self._accumulated
-            self._accumulated = count, sums + [None] * len(read)
+            self._accumulated = count, sums + [None] * len(added)
 
     def _new_state(self, param, storage, values, known):
         hyper = self._schema.core_values(values)[0]
         return new_state(self.rule, hyper, param, storage, self.state_dtype, known)
 
-    def _install(self, structure, params, storages, numbers, values, state, averages, step_count):
+    def _install(self, structure, members, values, step_count):
         """Hand everything, which has been checked, to the core, and remember it."""
-        rows = [
-            (label, i, param, storage, slot_arrays(slots), average, slots["step"], slots.get("mu_product"))
-            for label, i, param, storage, slots, average in zip(
-                structure.labels, numbers, params, storages, state, averages or [None] * len(params), strict=True
-            )
-        ]
+        rows = [member.core_row(label) for label, member in zip(structure.labels, members, strict=True)]
         self._stepper.install([self._schema.core_values(group) for group in values], rows, step_count)
-        self._structure, self._params, self._storages, self._numbers = structure, params, storages, numbers
-        self._values, self._state, self._averages = values, state, averages
+        self._structure, self._members, self._values = structure, members, values
 
     def _change_group(self, index, changes):
         """Check and set hyper-parameters of a group; with them, the state may need more slots or fewer."""
@@ -586,50 +561,50 @@ class Optimizer:
             if self._stepper.set_group(index, self._schema.core_values(new)):
                 self._values = values
                 return
-            state = [
-                self._new_state(param, storage, values[i], slots) if i == index else slots
-                for param, storage, i, slots in zip(
-                    self._params, self._storages, self._numbers, self._state, strict=True
-                )
+            members = [
+                member._replace(state=self._new_state(member.param, member.storage, new, member.state))
+                if member.group == index
+                else member
+                for member in self._members
             ]
-            self._install(
-                self._structure,
-                self._params,
-                self._storages,
-                self._numbers,
-                values,
-                state,
-                self._averages,
-                self.step_count,
-            )
+            self._install(self._structure, members, values, self.step_count)
 
     def _change_settings(self, changes):
         """Check and set options that hold for all groups."""
         changes = shared_settings.checked(changes)
-        if "state_dtype" in changes:
-            raise AttributeError("state_dtype is fixed when the optimizer is made")
-        if "ema_decay" in changes and (changes["ema_decay"] is None) != (self.ema_decay is None):
-            raise AttributeError("whether there is an average is fixed when the optimizer is made")
         with self._stepper:
+            self._check_fixed(changes)
             self._settings = {**self._settings, **changes}
             self._stepper.configure(**self._core_settings())
+
+    def _check_fixed(self, settings):
+        """Raise AttributeError if these settings ask for other state than there is."""
+        if settings.get("state_dtype", self.state_dtype) != self.state_dtype:
+            raise AttributeError(
+                f"state_dtype is {self.state_dtype!r} since the optimizer was made, got {settings['state_dtype']!r}"
+            )
+        if (settings.get("ema_decay", self.ema_decay) is None) != (self.ema_decay is None):
+            raise AttributeError(
+                f"ema_decay is {self.ema_decay!r} since the optimizer was made, and only a number can be changed to "
+                f"another one, got {settings['ema_decay']!r}"
+            )
 
     def _core_settings(self):
         return {name: value for name, value in self._settings.items() if name != "state_dtype"}
 
     @contextmanager
     def _displaced(self, what, values):
-        """With each parameter i at ``values(i)``; afterwards with its very bits again. `step` is locked out."""
+        """With each parameter at ``values(member)``; afterwards with its very bits again. `step` is locked out."""
         saved = None
         try:
             with self._stepper:
                 self._check_at_home(what)
                 self._stepper.displaced = what
                 saved = []
-            for i, (param, storage) in enumerate(zip(self._params, self._storages, strict=True)):
-                place = values(i)
-                saved.append((param, param.copy()))
-                assign(param, storage, place)
+            for member in self._members:
+                place = values(member)
+                saved.append((member.param, member.param.copy()))
+                assign(member.param, member.storage, place)
             yield
         finally:
             if saved is not None:
@@ -665,55 +640,10 @@ class Optimizer:
                 done = step(rates)
 
     def _load(self, saved):
-        foreign = is_from_torch(saved)
-        if not foreign and saved["rule"] != self.rule:
-            raise ValueError(f"state_dict is of the rule {saved['rule']!r}, not {self.rule!r}")
-        numbers = [list(group["params"]) for group in saved["param_groups"]]
-        wanted = [self._numbers_of_group(i) for i in range(len(self._values))]
-        if numbers != wanted:
-            raise ValueError(f"state_dict has groups of the arrays {numbers}, this optimizer {wanted}")
-        if foreign:
-            saved = from_torch(saved, self.state_dict(), type(self).__name__)
-        groups, state = [], []
-        for group, mine in zip(saved["param_groups"], self._values, strict=True):
-            settings = {name: value for name, value in group.items() if name != "params"}
-            if settings.get("lr") is None:
-                settings["lr"] = mine["lr"]
-            missing = [name for name in self._schema.names if name not in settings]
-            if missing:
-                raise ValueError(f"state_dict lacks the hyper-parameters {missing}")
-            try:
-                groups.append(self._checked(settings, "a group"))
-                self._check_group(groups[-1])
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"state_dict: {error}") from error
-        settings = self._saved_settings(saved["settings"])
-        counters, averages = new_counters(len(self._params)), [average.copy() for average in self._averages]
-        for number, (param, storage, i) in enumerate(zip(self._params, self._storages, self._numbers, strict=True)):
-            state.append(self._new_state(param, storage, groups[i], counters[number]))
-            if not foreign or number in saved["state"]:  # PyTorch has no state before the first step
-                fill_state(state[-1], saved["state"][number], f"state_dict['state'][{number}]")
-            if averages:
-                fill_array(averages[number], saved["ema"][number], f"state_dict['ema'][{number}]")
-        step_count = integer("state_dict['step_count']", saved["step_count"], lower=0, upper=MAX_STEPS)
-        skipped_steps = integer("state_dict['skipped_steps']", saved["skipped_steps"], lower=0, upper=MAX_STEPS)
-        self._install(self._structure, self._params, self._storages, self._numbers, groups, state, averages, step_count)
-        self._settings, self._stepper.skipped_steps = settings, skipped_steps
+        loaded = load(self, saved)
+        self._install(self._structure, loaded.members, loaded.values, loaded.step_count)
+        self._settings, self._stepper.skipped_steps = loaded.settings, loaded.skipped_steps
         self._stepper.configure(**self._core_settings())
-
-    def _saved_settings(self, saved):
-        """The settings of a state_dict, if this optimizer can have them."""
-        try:
-            settings = shared_settings.checked({name: saved[name] for name in shared_settings.DEFAULTS})
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"state_dict: {error}") from error
-        for name, same in (
-            ("state_dtype", settings["state_dtype"] == self.state_dtype),
-            ("ema_decay", (settings["ema_decay"] is None) == (self.ema_decay is None)),
-        ):
-            if not same:
-                raise ValueError(f"state_dict has {name}={settings[name]!r}, this optimizer {self._settings[name]!r}")
-        return settings
 
 
 def _restore(saved):

@@ -14,7 +14,7 @@ class ParamGroup(MutableMapping):
 
     def __getitem__(self, name):
         if name == "params":
-            return [self._optimizer._params[number] for number in self._optimizer._numbers_of_group(self._index)]
+            return [member.param for member in self._optimizer._members if member.group == self._index]
         return self._optimizer._values[self._index][name]
 
     def __setitem__(self, name, value):

@@ -65,15 +65,12 @@ def slot_values(slots, name, never_negative=False):
     return core.decode_bfloat16(slots[name]) if slots[name].dtype == np.uint16 else slots[name]
 
 
-def restored_state(state):
-    """The state of all parameters, from copies of its arrays."""
-    restored = []
-    for slots, counters in zip(state, new_counters(len(state)), strict=True):
-        for name in COUNTERS:
-            if name in slots:
-                counters[name][...] = slots[name]
-        restored.append(fixed_in_place({name: counters.get(name, array) for name, array in slots.items()}))
-    return restored
+def restored_state(slots, counters):
+    """The state of a copy, whose counts `counters` take over."""
+    for name in COUNTERS:
+        if name in slots:
+            counters[name][...] = slots[name]
+    return fixed_in_place({name: counters.get(name, array) for name, array in slots.items()})
 
 
 def fixed_in_place(slots):
