@@ -33,7 +33,7 @@ struct AdaBelief : Rule {
     template <class T>
     struct Coefficients {
         T beta1, one_minus_beta1, beta2, one_minus_beta2, eps_root, step_size, inverse_c2, eps;
-        bool adaptive;
+        T adaptive;  // 1 or 0: a condition on it becomes a vector operation, one on a bool a branch in the loop
     };
 
     template <class T>
@@ -41,7 +41,7 @@ struct AdaBelief : Rule {
         const double c1 = 1 - power(h.beta1, t), c2 = 1 - power(h.beta2, t);
         const auto [adaptive, r] = h.rectify != 0 ? rectification(h.beta2, t) : Rectification{true, 1};
         return {T(h.beta1),       T(1 - h.beta1), T(h.beta2), T(1 - h.beta2), T(h.eps_root),
-                T(h.lr / c1 * r), T(1 / c2),      T(h.eps),   adaptive};
+                T(h.lr / c1 * r), T(1 / c2),      T(h.eps),   T(adaptive)};
     }
 
     template <class T>
@@ -52,7 +52,7 @@ struct AdaBelief : Rule {
         T top = v;
         if constexpr (amsgrad) top = s[2] = maximum(s[2], v);
         // Divided by 1 where it is not adaptive: a loop with a branch would not be vectorized.
-        p -= c.step_size * (m / (c.adaptive ? std::sqrt(top * c.inverse_c2) + c.eps : T(1)));
+        p -= c.step_size * (m / (c.adaptive != 0 ? std::sqrt(top * c.inverse_c2) + c.eps : T(1)));
     }
 };
 

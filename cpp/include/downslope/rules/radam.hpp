@@ -20,7 +20,7 @@ struct RAdam : Rule {
     template <class T>
     struct Coefficients {
         T beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, eps;
-        bool adaptive;
+        T adaptive;  // 1 or 0: a condition on it becomes a vector operation, one on a bool a branch in the loop
     };
 
     template <class T>
@@ -28,7 +28,7 @@ struct RAdam : Rule {
         const double c1 = 1 - power(h.beta1, t), c2 = 1 - power(h.beta2, t);
         const auto [adaptive, r] = rectification(h.beta2, t);
         const double step_size = adaptive ? h.lr / c1 * r * std::sqrt(c2) : h.lr / c1;
-        return {T(h.beta1), T(1 - h.beta1), T(h.beta2), T(1 - h.beta2), T(step_size), T(h.eps), adaptive};
+        return {T(h.beta1), T(1 - h.beta1), T(h.beta2), T(1 - h.beta2), T(step_size), T(h.eps), T(adaptive)};
     }
 
     template <class T>
@@ -37,7 +37,7 @@ struct RAdam : Rule {
         m = c.beta1 * m + c.one_minus_beta1 * g;
         v = c.beta2 * v + c.one_minus_beta2 * (g * g);
         // Divided by 1 where it is not adaptive: a loop with a branch would not be vectorized.
-        p -= c.step_size * (m / (c.adaptive ? std::sqrt(v) + c.eps : T(1)));
+        p -= c.step_size * (m / (c.adaptive != 0 ? std::sqrt(v) + c.eps : T(1)));
     }
 };
 
