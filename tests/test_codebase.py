@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import inspect
+import math
 import pkgutil
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 
 import downslope as ds
 from downslope._extension import core
+from downslope.rules import settings
 
 ROOT = Path(__file__).parent.parent
 INCLUDE = ROOT / "cpp" / "include" / "downslope"
@@ -60,10 +62,16 @@ def test_only_parallel_names_openmp():
     assert [path_id(path) for path in sources if names.search(path.read_text())] == [path_id(INCLUDE / "parallel.hpp")]
 
 
-def test_the_core_has_one_element_loop():
-    assert [path_id(h) for h in HEADERS if re.search(r"^ *DOWNSLOPE_SIMD$", h.read_text(), re.MULTILINE)] == [
-        path_id(INCLUDE / "step" / "fused_step.hpp")
-    ]
+def test_the_core_has_one_loop_around_rules():
+    """Codecs, norms and sums go over elements, too; a rule is applied in one place, in a loop that is vectorized."""
+    called = re.compile(r"^(?!.*(?://|decltype)).*::(?:template )?update(?:<.*>)?\(", re.MULTILINE)
+    sources = [*HEADERS, *(ROOT / "cpp" / "bindings").glob("*")]
+    calls = {path_id(path): len(found) for path in sources if (found := called.findall(path.read_text()))}
+    fused_step = INCLUDE / "step" / "fused_step.hpp"
+    assert calls == {path_id(fused_step): 1}
+    loop = re.compile(r"^( *)DOWNSLOPE_SIMD\n\1for \([^\n]*\) \{\n(.*?)^\1\}", re.MULTILINE | re.DOTALL)
+    loops = loop.findall(fused_step.read_text())
+    assert sum(len(called.findall(body)) for _, body in loops) == 1
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs the compiler under the name c++")
@@ -141,11 +149,11 @@ def test_every_rule_has_a_class_and_a_reference():
 
 
 def defaults_in_core(rows):
-    """Defaults by public name, from rows of the core's tables; betas is one name for two rows."""
+    """Defaults by public name, from rows of the core's tables; betas is one name for two rows, and NaN is None."""
     defaults = {}
     for row, default, kind, *_ in rows:
         name, bracket, _ = row.partition("[")
-        value = bool(default) if kind == "flag" else default
+        value = bool(default) if kind == "flag" else None if math.isnan(default) else default
         defaults[name] = (*defaults.get(name, ()), value) if bracket else value
     return defaults
 
@@ -160,14 +168,25 @@ def test_python_defaults_are_those_of_the_core(cls):
     for name in ("self", "params", "options"):
         del written[name]
     assert written == {name: expected[name] for name in written} and expected.keys() - written.keys() <= options.keys()
-    group = dict(cls(np.zeros(1)).param_groups[0])
+    opt = cls(np.zeros(1))
+    group = dict(opt.param_groups[0])
     del group["params"]
     assert group == expected
+    assert {name: getattr(opt, name) for name in settings.DEFAULTS} == settings.DEFAULTS
+    # To users, the signature shows everything: the rule's own, what a group may set, and what holds for all groups.
+    shown = {name: p.default for name, p in inspect.signature(cls).parameters.items() if name != "params"}
+    assert shown == expected | settings.DEFAULTS
+    assert list(shown) == [*written, *(name for name in [*options, *settings.DEFAULTS] if name not in written)]
 
 
 @pytest.mark.parametrize("rule", ds.reference.RULES)
 def test_reference_defaults_are_those_of_the_core(rule):
     assert ds.reference.RULES[rule].__kwdefaults__ == defaults_in_core(core.rule_table(rule))
+
+
+def test_the_options_of_the_reference_are_those_of_the_core():
+    options = ds.reference.Optimizer.__init__.__kwdefaults__
+    assert options == defaults_in_core(core.options_table()) | settings.DEFAULTS
 
 
 def modules():
