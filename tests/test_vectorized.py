@@ -1,5 +1,6 @@
 """The kernels are vectorized at every level: read off the built code, in the loop of each rule's own symbol."""
 
+import functools
 import platform
 import re
 import shutil
@@ -14,7 +15,12 @@ from downslope._extension import core
 
 RULES = Path(__file__).parent.parent / "cpp" / "include" / "downslope" / "rules" / "rules.hpp"
 REGISTER = {"x86-64-v2": "xmm", "x86-64-v3": "ymm", "x86-64-v4": "zmm"}
-SCALAR = "add|sub|mul|div|sqrt|max|min|mov"  # a broadcast or a comparison of a constant is no work on elements
+# Work on single elements: scalar floating point, general registers, lanes taken out or put in. With add, sub, cmp, lea
+# and the like, a loop counts and jumps and combines masks of whole vectors; a broadcast of a constant is none either.
+SCALAR = re.compile(
+    r"v?(add|sub|mul|div|sqrt|max|min|mov|u?comi|cvt\w+2)s[sd]\s|v?cvtt?s[sd]2|v?p(insr|extr)\w\s"
+    r"|(mov|sar|sal|shl|shr|imul|cmov|set)\w*\s"
+)
 SUFFIX = {"float": "s", "double": "d"}
 # What the loop of every rule must do with whole vectors, and, beyond that, those of some.
 ARITHMETIC = {"mul"}
@@ -28,6 +34,16 @@ OPERATIONS = {
     "AdaBelief": {"sqrt", "div"},
     "RAdam": {"sqrt", "div"},
 }
+# The other passes over elements: for each of their loops, what it must do.
+PASSES = {
+    "BlockState<.*>::encode_block<downslope::UnsignedCode,": [{"pmaxud"}, {"psrad", "psubd"}],
+    "BlockState<.*>::encode_block<downslope::SignedCode,": [{"pmaxud"}, {"psrad", "psubd"}],
+    "sum_of_squares<": [{"mulpd", "addpd"}],
+    "all_finite<float>": [{r"cmp\w*ps"}],
+    "all_finite<double>": [{r"cmp\w*pd"}],
+    "advance_average<float>": [{"subps", "mulps", "addps"}],
+    "advance_average<double>": [{"subpd", "mulpd", "addpd"}],
+}
 
 pytestmark = [
     pytest.mark.skipif(
@@ -37,8 +53,9 @@ pytestmark = [
 ]
 
 
-def kernels(level):
-    """The instructions of each element loop: (rule, its options, dtype, general, state) -> list of (address, text)."""
+@functools.cache
+def functions(level):
+    """The instructions of every function: its name -> list of (address, text)."""
     module = f"_core_{level.replace('-', '_')}"
     (library,) = [p for folder in downslope.__path__ for p in Path(folder).glob(f"{module}.*")] or [Path(core.__file__)]
     text = subprocess.run(
@@ -46,15 +63,19 @@ def kernels(level):
     ).stdout
     found = {}
     for block in text.split("\n\n"):
-        head = re.match(
-            r"[0-9a-f]+ <void downslope::update_elements<downslope::(\w+)(<[^>]*>)?, (float|double), (true|false), "
-            r"downslope::(\w+)",
-            block,
-        )
+        head = re.match(r"[0-9a-f]+ <(.*downslope::.*)>:\n", block)
         if head:
             lines = re.findall(r"^ *([0-9a-f]+):\t(.*)$", block, re.MULTILINE)
-            found[head.groups()] = [(int(address, 16), instruction) for address, instruction in lines]
+            found[head[1]] = [(int(address, 16), instruction) for address, instruction in lines]
     return found
+
+
+def kernels(level):
+    """The instructions of each element loop: (rule, its options, dtype, general, state) -> list of (address, text)."""
+    kernel = re.compile(
+        r"void downslope::update_elements<downslope::(\w+)(<[^>]*>)?, (float|double), (true|false), downslope::(\w+)"
+    )
+    return {head.groups(): lines for name, lines in functions(level).items() if (head := kernel.match(name))}
 
 
 def loops(instructions):
@@ -68,11 +89,14 @@ def loops(instructions):
     return [[text for address, text in instructions if low <= address <= high] for low, high in innermost]
 
 
-def is_vectorized(body, operations, dtype, register):
+def is_vectorized(body, operations, register):
     """Whether the loop does all operations on full registers, and none on single elements."""
-    suffix = SUFFIX[dtype]
-    packed = {op for op in operations if any(re.match(rf"v?{op}p{suffix}\s.*%{register}", text) for text in body)}
-    return packed == operations and not any(re.match(rf"v?({SCALAR})s{suffix}\s", text) for text in body)
+    packed = {op for op in operations if any(re.match(rf"v?{op}\s.*%{register}", text) for text in body)}
+    return packed == operations and not any(SCALAR.match(text) for text in body)
+
+
+def has_vectorized(instructions, operations, register):
+    return any(is_vectorized(body, operations, register) for body in loops(instructions))
 
 
 @pytest.mark.parametrize("level", [level for level in _detect.built_levels() if level in REGISTER])
@@ -82,13 +106,25 @@ def test_every_kernel_is_vectorized(level):
     variants = re.sub(r"<[^<>]*>", "", listed).count(",") + 1
     assert len(found) == variants * 2 * 2 * 3  # dtypes, plain and general, how state is stored
     assert set(OPERATIONS) <= {rule for rule, *_ in found}
+    scalar = []
+    for key, instructions in found.items():
+        rule, _, dtype, *_ = key
+        operations = {f"{op}p{SUFFIX[dtype]}" for op in ARITHMETIC | OPERATIONS.get(rule, set())}
+        if not has_vectorized(instructions, operations, REGISTER[level]):
+            scalar.append(key)
+    assert not scalar
+
+
+@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("level", [level for level in _detect.built_levels() if level in REGISTER])
+def test_the_other_passes_are_vectorized(level, name):
+    found = [(key, lines) for key, lines in functions(level).items() if re.search(f"downslope::{name}", key)]
+    assert found
     scalar = [
-        key
-        for key, instructions in found.items()
-        if not any(
-            is_vectorized(body, ARITHMETIC | OPERATIONS.get(key[0], set()), key[2], REGISTER[level])
-            for body in loops(instructions)
-        )
+        (key, operations)
+        for key, instructions in found
+        for operations in PASSES[name]
+        if not has_vectorized(instructions, operations, REGISTER[level])
     ]
     assert not scalar
 
@@ -98,7 +134,26 @@ def test_the_check_sees_a_scalar_loop():
     packed = [(0, "vsqrtps %ymm1,%ymm0"), (4, "vdivps %ymm0,%ymm2,%ymm0"), (8, "jne    0 <f>")]
     for instructions, expected in ((scalar, False), (packed, True)):
         (body,) = loops(instructions)
-        assert is_vectorized(body, {"sqrt", "div"}, "float", "ymm") is expected
+        assert is_vectorized(body, {"sqrtps", "divps"}, "ymm") is expected
     (body,) = loops(packed)
-    assert not is_vectorized(body, {"sqrt", "div"}, "float", "zmm")
-    assert not is_vectorized(body, {"sqrt", "div"}, "double", "ymm")
+    assert not is_vectorized(body, {"sqrtps", "divps"}, "zmm")
+    assert not is_vectorized(body, {"sqrtpd", "divpd"}, "ymm")
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "cvtsd2ss %xmm1,%xmm0",
+        "vcvttss2si %xmm0,%eax",
+        "vucomiss %xmm1,%xmm0",
+        "sar    $0x14,%eax",
+        "cmovs  %edx,%eax",
+        "mov    %al,(%rcx,%rdx,1)",
+        "vpextrd $0x1,%xmm0,%eax",
+        "pinsrw $0x2,%eax,%xmm0",
+    ],
+)
+def test_the_check_sees_work_on_single_elements(work):
+    body = ["vpsrad $0x14,%ymm1,%ymm0", "add    $0x20,%rax", "cmp    %rax,%rdx", "jne    0 <f>"]
+    assert is_vectorized(body, {"psrad"}, "ymm")
+    assert not is_vectorized([*body, work], {"psrad"}, "ymm")
