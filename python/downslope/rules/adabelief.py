@@ -29,7 +29,7 @@ class AdaBelief(Optimizer):
     rectify : bool, default False
         Whether to rectify the variance as `RAdam` does, with momentum alone until it is tractable.
     **options
-        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+        What every optimizer takes, from `weight_decay` to `ema_decay`: see `Optimizer`.
 
     Notes
     -----

@@ -24,7 +24,7 @@ class Adadelta(Optimizer):
     eps : float, default 1e-6
         Added below both roots, >= 0.
     **options
-        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+        What every optimizer takes, from `weight_decay` to `ema_decay`: see `Optimizer`.
 
     Notes
     -----

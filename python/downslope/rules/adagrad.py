@@ -24,7 +24,7 @@ class Adagrad(Optimizer):
     eps : float, default 1e-10
         Added to the root in the denominator, >= 0.
     **options
-        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+        What every optimizer takes, from `weight_decay` to `ema_decay`: see `Optimizer`.
 
     Notes
     -----

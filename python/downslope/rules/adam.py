@@ -27,7 +27,7 @@ class Adam(Optimizer):
     bias_correction : bool, default True
         If false, c1 = c2 = 1.
     **options
-        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+        What every optimizer takes, from `weight_decay` to `ema_decay`: see `Optimizer`.
 
     Notes
     -----

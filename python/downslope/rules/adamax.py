@@ -23,7 +23,7 @@ class Adamax(Optimizer):
     eps : float, default 1e-8
         Added to the gradient's magnitude, >= 0.
     **options
-        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+        What every optimizer takes, from `weight_decay` to `ema_decay`: see `Optimizer`.
 
     Notes
     -----

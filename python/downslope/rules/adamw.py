@@ -30,7 +30,7 @@ class AdamW(Optimizer):
     decoupled_weight_decay : bool, default True
         Without it, this is `Adam`.
     **options
-        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+        What every optimizer takes, from `weight_decay` to `ema_decay`: see `Optimizer`.
 
     Notes
     -----

@@ -20,7 +20,7 @@ class Lion(Optimizer):
     betas : (float, float), default (0.9, 0.99)
         Weight of the momentum in the interpolation, and its decay, each in [0, 1).
     **options
-        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+        What every optimizer takes, from `weight_decay` to `ema_decay`: see `Optimizer`.
 
     Notes
     -----

@@ -26,7 +26,7 @@ class NAdam(Optimizer):
         At least 0. None is the form with constant momentum,
         d = beta1 m / (1 - beta1^(t+1)) + (1-beta1) g / c1.
     **options
-        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+        What every optimizer takes, from `weight_decay` to `ema_decay`: see `Optimizer`.
 
     Notes
     -----

@@ -24,7 +24,7 @@ class NAG(Optimizer):
     momentum : float, default 0.9
         At least 0.
     **options
-        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+        What every optimizer takes, from `weight_decay` to `ema_decay`: see `Optimizer`.
 
     Notes
     -----

@@ -29,7 +29,7 @@ class RMSprop(Optimizer):
     centered : bool, default False
         Whether to divide by an estimate of the gradient's standard deviation instead of its root mean square.
     **options
-        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+        What every optimizer takes, from `weight_decay` to `ema_decay`: see `Optimizer`.
 
     Notes
     -----

@@ -25,7 +25,7 @@ class SGD(Optimizer):
     nesterov : bool, default False
         Needs momentum > 0 and dampening 0.
     **options
-        `weight_decay`, `decoupled_weight_decay`, `maximize` and `grad_scale`: see `Optimizer`.
+        What every optimizer takes, from `weight_decay` to `ema_decay`: see `Optimizer`.
 
     Notes
     -----
