@@ -2,7 +2,8 @@
 
 Whatever else is drawn, before or in parallel, the bits for one element of one array at one of its steps are the same.
 They come of two hashes: a strong one of 64 bits, of what all elements of an array share, and a cheap one of 32 bits, of
-two multiplications, for each element.
+two multiplications, for each element. That is good enough to round with, and for nothing else: the lowest bits of a
+word depend on little more than the lowest bits of the element's number. They weigh least in what is rounded.
 """
 
 import numpy as np
