@@ -26,7 +26,10 @@ def float32_toward_zero(x):
 
 
 def bfloat16_encode(x, random=None):
-    """The upper halves of float32, as uint16, rounded to nearest even or by 16 random bits."""
+    """The upper halves of float32, as uint16, rounded to nearest even or by 16 random bits.
+
+    To nearest, float64 is rounded twice: what is just above the midpoint of two neighbours counts as the midpoint.
+    """
     bits = float32_toward_zero(x).view(np.uint32)
     carry = 0x7FFF + ((bits >> 16) & 1) if random is None else random
     return np.where(np.isnan(x), 0x7FC0, (bits + carry) >> 16).astype(np.uint16)
@@ -38,12 +41,16 @@ def bfloat16_decode(code):
 
 
 def float16_encode(x, random=None):
-    """IEEE halves of float32, as uint16, rounded to nearest even or by 16 random bits."""
+    """IEEE halves of float32, as uint16, rounded to nearest even or by 16 random bits.
+
+    Stochastically, 13 of the bits decide between normal halves. Between subnormal ones it is all 16, added in float32:
+    from 2**-16 on the largest one or two of 65,536 are rounded up there, and move even a number that is a half already.
+    """
     if random is None:
         with np.errstate(over="ignore"):
             return x.astype(np.float16).view(np.uint16)
     bits, magnitude = x.view(np.uint32), np.abs(x)
-    # 13 bits go, and the exponent's bias falls from 127 to 15.
+    # 13 bits of fraction go, and the exponent's bias falls from 127 to 15.
     half = np.minimum((((bits & MAGNITUDE) + (random >> 3)) >> 13) - (112 << 10), 0x7C00)
     # Below the smallest normal half, halves are the multiples of 2**-24, numbered by their bits.
     tiny = magnitude < 2.0**-14

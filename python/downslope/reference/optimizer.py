@@ -124,7 +124,8 @@ class Optimizer:
     ema : list of ndarray or None
         Averages of the parameters, flat, of T.
     last_grad_norm : float or None
-        The norm that `clip_norm` is compared to, if the last step worked it out: for it, or because of `nonfinite`.
+        The norm that `clip_norm` is compared to, of the last step; None without `clip_norm`, if `nonfinite` is
+        "propagate". A step that is skipped leaves it alone.
     skipped_steps : int
 
     Examples
@@ -236,7 +237,6 @@ class Optimizer:
                 h = np.where(h > c, c, np.where(h < -c, -c, h))
             moving[i] = h
 
-        self.last_grad_norm = None
         if self.clip_norm is not None or self.nonfinite != "propagate":
             self.last_grad_norm = norm(moving.values())
             if self.clip_norm is not None and self.last_grad_norm > self.clip_norm:
