@@ -1,16 +1,19 @@
 import numpy as np
 import pytest
-
-import downslope as ds
-from downslope._extension import core
+from rule_cases import on_threads
 
 
 @pytest.fixture
 def forced_threads():
     """A context in which even the smallest step runs on n threads."""
-    before = core.set_parallel_threshold(0)
-    yield ds.num_threads
-    core.set_parallel_threshold(before)
+    return on_threads
+
+
+@pytest.fixture
+def silent():
+    """NumPy warns of the infinities and NaNs that some cases lead to."""
+    with np.errstate(all="ignore"):
+        yield
 
 
 @pytest.fixture

@@ -4,40 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rule_cases import assert_same_bits, assert_same_optimizers, pair
+from rule_cases import LAYOUTS, assert_same_bits, assert_same_optimizers, on_threads, pair
 
 import downslope as ds
-from downslope._extension import core
-
-
-def unaligned(shape, dtype):
-    """An array whose data starts in the middle of an element."""
-    itemsize = np.dtype(dtype).itemsize
-    raw = np.zeros(int(np.prod(shape)) * itemsize + 1, np.uint8)
-    array = raw[1:].view(dtype).reshape(shape)
-    assert not array.flags.aligned
-    return array
-
-
-LAYOUTS = {
-    "contiguous": lambda dtype: np.zeros((30, 50), dtype),
-    "fortran": lambda dtype: np.zeros((30, 50), dtype, order="F"),
-    "transposed": lambda dtype: np.zeros((50, 30), dtype).T,
-    "every other row": lambda dtype: np.zeros((60, 50), dtype)[::2],
-    "every third column": lambda dtype: np.zeros((30, 150), dtype)[:, ::3],
-    "reversed": lambda dtype: np.zeros((30, 50), dtype)[::-1, ::-1],
-    "one axis reversed": lambda dtype: np.zeros((30, 50), dtype)[:, ::-1],
-    "permuted": lambda dtype: np.zeros((5, 30, 10), dtype).transpose(1, 2, 0),
-    "block": lambda dtype: np.zeros((40, 60), dtype)[5:35, 7:57],
-    "unaligned": lambda dtype: unaligned((30, 50), dtype),
-    "field": lambda dtype: np.zeros((30, 50), [("a", "u1"), ("b", dtype)])["b"],
-    "column": lambda dtype: np.zeros((3000, 3), dtype)[:, 1],
-    "one element": lambda dtype: np.zeros((4, 4), dtype)[1:2, 2:3],
-    "one unaligned element": lambda dtype: unaligned((1,), dtype),
-    "zero axes": lambda dtype: np.zeros((), dtype),
-    "empty": lambda dtype: np.zeros((3, 0, 2), dtype),
-    "five axes": lambda dtype: np.zeros((2, 3, 4, 5, 6), dtype)[:, ::2, :, ::-1, 1:],
-}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -124,11 +93,7 @@ def test_random_views(view, threads):
     param = rng.standard_normal(shape)[index].transpose(axes)
     grad = rng.standard_normal(shape)[index].transpose(axes)
     opt, ref = pair("adabelief", [param])
-    before = core.set_parallel_threshold(0)
-    try:
-        with ds.num_threads(threads):
-            opt.step([grad])
-    finally:
-        core.set_parallel_threshold(before)
+    with on_threads(threads):
+        opt.step([grad])
     ref.step([np.array(grad)])
     assert_same_optimizers(opt, ref)

@@ -4,32 +4,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rule_cases import CASES, SURROUNDINGS, assert_same_bits, assert_same_optimizers, case_id, pair
+from rule_cases import (
+    CASES,
+    SURROUNDINGS,
+    TILE,
+    assert_same_bits,
+    assert_same_optimizers,
+    case_id,
+    gradients,
+    on_threads,
+    pair,
+)
 
 import downslope as ds
-from downslope._extension import core
 
-TILE = 1024
 LANES = (2, 4, 8, 16)  # elements of a vector, at any level and dtype
 LENGTHS = sorted({0, 1, 100_003, *(n + d for n in (*LANES, 32, TILE, 2 * TILE) for d in (-1, 0, 1))})
 
-
-@pytest.fixture(autouse=True)
-def _silent():
-    """NumPy warns of the infinities and NaNs that some of these cases lead to."""
-    with np.errstate(all="ignore"):
-        yield
-
-
-def gradients(rng, params):
-    """Of very different magnitudes, with exact zeros of both signs among them."""
-    grads = []
-    for param in params:
-        grad = rng.standard_normal(param.shape) * 10.0 ** rng.integers(-6, 3, param.shape)
-        grad[rng.random(param.shape) < 0.05] = 0.0
-        grad[rng.random(param.shape) < 0.05] = -0.0
-        grads.append(grad.astype(param.dtype))
-    return grads
+pytestmark = pytest.mark.usefixtures("silent")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -106,15 +98,11 @@ def test_cutting_the_list_elsewhere_changes_nothing(cuts, threads, name):
     edges = [0, *sorted(cuts), 5000]
     pieces = [whole[a:b].copy() for a, b in zip(edges, edges[1:], strict=False)]
     in_one, in_pieces = ds.OPTIMIZERS[name](whole), ds.OPTIMIZERS[name](pieces)
-    before = core.set_parallel_threshold(0)
-    try:
-        for _ in range(3):
-            grad = rng.standard_normal(5000).astype(np.float32)
-            in_one.step(grad)
-            with ds.num_threads(threads):
-                in_pieces.step([grad[a:b] for a, b in zip(edges, edges[1:], strict=False)])
-    finally:
-        core.set_parallel_threshold(before)
+    for _ in range(3):
+        grad = rng.standard_normal(5000).astype(np.float32)
+        in_one.step(grad)
+        with on_threads(threads):
+            in_pieces.step([grad[a:b] for a, b in zip(edges, edges[1:], strict=False)])
     assert_same_bits(np.concatenate(pieces), whole)
 
 

@@ -229,13 +229,7 @@ class Optimizer:
                     self.skipped_steps += 1
                     return
 
-        for i, g in moving.items():
-            T = g.dtype.type
-            h = T(self.factor / count) * g
-            if self.clip_value is not None:
-                c = T(self.clip_value)
-                h = np.where(h > c, c, np.where(h < -c, -c, h))
-            moving[i] = h
+        moving = {i: self._scaled(i, g, count) for i, g in moving.items()}
 
         if self.clip_norm is not None or self.nonfinite != "propagate":
             self.last_grad_norm = norm(moving.values())
@@ -256,6 +250,15 @@ class Optimizer:
         rows, summed = sum_of_rows(grad.rows, widened(grad.values, T).reshape(grad.values.shape))
         width = math.prod(param.shape[1:])
         return (rows[:, None] * width + np.arange(width)).reshape(-1), summed.reshape(-1)
+
+    def _scaled(self, i, g, count):
+        """The gradient of array `i`, up to where the norm is taken, of a sum of so many."""
+        T = g.dtype.type
+        h = T(self.factor / count) * g
+        if self.clip_value is not None:
+            c = T(self.clip_value)
+            h = np.where(h > c, c, np.where(h < -c, -c, h))
+        return h
 
     def _move(self, i, where, h):
         """Weight decay, the rule and storage, for these elements of array `i`."""
