@@ -43,6 +43,13 @@ inline std::optional<Storage> storage_of_dtype(const py::dtype& dtype) {
     return std::nullopt;
 }
 
+// By number, since an array that was unpickled has a dtype object of its own.
+template <class T>
+bool has_dtype(const py::array& array) {
+    const py::dtype dtype = array.dtype();
+    return dtype.num() == py::dtype::of<T>().num() && (dtype.byteorder() == '=' || dtype.byteorder() == '|');
+}
+
 inline const char* name_of(Storage storage) {
     constexpr const char* names[] = {"float32", "float64", "float16", "bfloat16"};
     return names[static_cast<std::size_t>(storage)];
@@ -121,14 +128,14 @@ inline std::optional<StateStorage> state_storage(const py::array& state, const p
                                                  const py::array& param, Compute compute) {
     if (!same_shape(state, param)) return std::nullopt;
     if (scales.is_none()) {
-        if (state.dtype().is(py::dtype::of<std::uint16_t>()) && is_c_contiguous(state)) return StateStorage::bfloat16;
+        if (has_dtype<std::uint16_t>(state) && is_c_contiguous(state)) return StateStorage::bfloat16;
         const auto storage = storage_of_dtype(state.dtype());
         const bool fits = storage && item_size(*storage) >= 4 && compute_type(*storage) == compute;
         return fits ? std::optional(StateStorage::native) : std::nullopt;
     }
     const auto blocks = py::cast<py::array>(scales);
-    const bool fits = state.dtype().is(py::dtype::of<std::uint8_t>()) && is_c_contiguous(state) &&
-                      blocks.dtype().is(py::dtype::of<float>()) && is_c_contiguous(blocks) &&
+    const bool fits = has_dtype<std::uint8_t>(state) && is_c_contiguous(state) && has_dtype<float>(blocks) &&
+                      is_c_contiguous(blocks) &&
                       blocks.size() == (param.size() + block_size - 1) / block_size;
     return fits ? std::optional(StateStorage::uint8) : std::nullopt;
 }
@@ -167,7 +174,7 @@ struct Captured {
                 raise_value_error("params" + labels.back() +
                                   " has been given another shape or dtype than its state has");
             };
-            const bool is_of_bits = storage == Storage::bfloat16 && param.dtype().is(py::dtype::of<std::uint16_t>());
+            const bool is_of_bits = storage == Storage::bfloat16 && has_dtype<std::uint16_t>(param);
             if (!is_of_bits && storage_of_dtype(param.dtype()) != storage) misfit();
             Array array{};
             array.group = row[1].cast<std::size_t>();
