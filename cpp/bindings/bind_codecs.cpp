@@ -59,11 +59,15 @@ void bind_codecs(py::module_& module) {
     module.def("encode_bfloat16", &encode_bfloat16, py::arg("values"), "The bits of the nearest bfloat16 numbers.");
     module.def(
         "encode_constant",
-        [](float value) {
-            const BlockScale block(bits_of(value), UnsignedCode::top);
-            return py::make_tuple(UnsignedCode::encode(value, 1u << 19, block.base), block.scale);
+        [](double value) {
+            const float x = toward_zero(value);
+            const BlockScale block(bits_of(x), UnsignedCode::top);
+            const std::uint8_t code = block.finite ? UnsignedCode::encode(x, 1u << 19, block.base) : 0;
+            return py::make_tuple(BFloat16::nearest(x).bits, code, block.scale);
         },
-        py::arg("value"), "The nearest code and the scale of a block full of one number that is not negative.");
+        py::arg("value"),
+        "The bits of the bfloat16 number nearest to one that is not negative; and the nearest code of a block full of "
+        "it, with the scale.");
     module.attr("block_size") = block_size;
 }
 

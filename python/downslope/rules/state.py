@@ -36,12 +36,12 @@ def new_state(rule, hyper, param, storage, state_dtype, known):
 
 def _new_slot(name, fill, param, storage, state_dtype):
     """A slot full of one number."""
+    bits, code, scale = core.encode_constant(compute_dtype(storage)(fill))
     if state_dtype == "uint8":
-        code, scale = core.encode_constant(fill)
         blocks = -(-param.size // core.block_size)
         return {name: _full(param.shape, code, np.uint8), _scale(name): _full(blocks, scale, np.float32)}
     if state_dtype == "bfloat16":
-        return {name: _full(param.shape, core.encode_bfloat16(np.float32(fill)), np.uint16)}
+        return {name: _full(param.shape, bits, np.uint16)}
     # A Fortran-ordered parameter gets state in the same order, so that they can be walked together.
     order = "F" if param.flags.f_contiguous and not param.flags.c_contiguous else "C"
     return {name: _full(param.shape, fill, compute_dtype(storage), order)}
