@@ -19,7 +19,7 @@ REGISTER = {"x86-64-v2": "xmm", "x86-64-v3": "ymm", "x86-64-v4": "zmm"}
 # and the like, a loop counts and jumps and combines masks of whole vectors; a broadcast of a constant is none either.
 SCALAR = re.compile(
     r"v?(add|sub|mul|div|sqrt|max|min|mov|u?comi|cvt\w+2)s[sd]\s|v?cvtt?s[sd]2|v?p(insr|extr)\w\s"
-    r"|(mov|sar|sal|shl|shr|imul|cmov|set)\w*\s"
+    r"|(mov[bwl]?|mov[sz][bwl][wlq]|(sar|sal|shl|shr|imul)[bwlq]?|(cmov|set)\w+)\s"
 )
 SUFFIX = {"float": "s", "double": "d"}
 # What the loop of every rule must do with whole vectors, and, beyond that, those of some.
@@ -149,11 +149,12 @@ def test_the_check_sees_a_scalar_loop():
         "sar    $0x14,%eax",
         "cmovs  %edx,%eax",
         "mov    %al,(%rcx,%rdx,1)",
+        "movzbl (%r12,%rdx,1),%eax",
         "vpextrd $0x1,%xmm0,%eax",
         "pinsrw $0x2,%eax,%xmm0",
     ],
 )
 def test_the_check_sees_work_on_single_elements(work):
-    body = ["vpsrad $0x14,%ymm1,%ymm0", "add    $0x20,%rax", "cmp    %rax,%rdx", "jne    0 <f>"]
+    body = ["movups (%rax),%ymm1", "vpsrad $0x14,%ymm1,%ymm0", "add    $0x20,%rax", "cmp    %rax,%rdx", "jne    0 <f>"]
     assert is_vectorized(body, {"psrad"}, "ymm")
     assert not is_vectorized([*body, work], {"psrad"}, "ymm")
