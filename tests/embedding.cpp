@@ -1,4 +1,6 @@
-// A program that uses the core without Python: Adam on two arrays of different types, minimizing sum(p^4).
+// A program that uses the core without Python: Adam on two arrays of different types, minimizing sum(p^4), with the
+// norm of both gradients together clipped; and again on one array, with its state in 8 bits.
+#include <cstdint>
 #include <cstdio>
 #include <vector>
 
@@ -10,6 +12,11 @@ using namespace downslope;
 template <class T>
 View contiguous(std::vector<T>& values) {
     return make_view(values.data(), storage_of<T>, {{static_cast<std::int64_t>(values.size()), sizeof(T)}});
+}
+
+// Of codes, only address and number count.
+View coded(std::vector<std::uint8_t>& codes) {
+    return {reinterpret_cast<std::byte*>(codes.data()), static_cast<std::int64_t>(codes.size()), {}, {}};
 }
 
 template <class T>
@@ -28,17 +35,44 @@ int main() {
                                      hyper.eps, hyper.amsgrad, hyper.bias_correction};
     const CompiledRule* rule = find_rule("adam", values);
     if (rule == nullptr || find_rule("no such rule", values) != nullptr) return 1;
+    const std::vector<Group> groups{{rule, values, StepOptions{}}};
 
-    Stepper stepper({{rule, values, StepOptions{}}},
-                    {{0, Storage::float32, contiguous(p32), {contiguous(m32), contiguous(v32)}, &steps32, nullptr},
-                     {0, Storage::float64, contiguous(p64), {contiguous(m64), contiguous(v64)}, &steps64, nullptr}});
-    const View grad32 = contiguous(g32), grad64 = contiguous(g64);
+    Array first{}, second{};
+    first.compute = Compute::float32;
+    first.operands = {contiguous(p32), {contiguous(m32), contiguous(v32)}, {}};
+    first.step_count = &steps32;
+    second.compute = Compute::float64;
+    second.operands = {contiguous(p64), {contiguous(m64), contiguous(v64)}, {}};
+    second.step_count = &steps64;
+    Stepper stepper(groups, {first, second});
+    stepper.settings.clip_norm = 1;
+
+    Gradient grad32, grad64;
+    grad32.view = contiguous(g32);
+    grad64.view = contiguous(g64);
     for (int step = 0; step < 25; ++step) {
         gradient(p32, g32);
         gradient(p64, g64);
-        stepper.step({&grad32, &grad64}, 1);
+        stepper.step({&grad32, &grad64}, 1, 1);
     }
     for (float x : p32) std::printf("%.9g\n", static_cast<double>(x));
     for (double x : p64) std::printf("%.17g\n", x);
-    std::printf("%d\n", static_cast<int>(steps32 + steps64));
+    std::printf("%.17g\n%d\n", *stepper.last_grad_norm(), static_cast<int>(steps32 + steps64));
+
+    std::vector<float> q{1.5f, -0.5f, 2.0f}, m_scales(1), v_scales(1);  // one scale for each 256 codes
+    std::vector<std::uint8_t> m_codes(3), v_codes(3);
+    std::int64_t steps = 0;
+    Array array{};
+    array.compute = Compute::float32;
+    array.state_storage = StateStorage::uint8;
+    array.operands = {contiguous(q), {coded(m_codes), coded(v_codes)}, {}};
+    array.scales = {m_scales.data(), v_scales.data()};
+    array.step_count = &steps;
+    Stepper small_stepper(groups, {array});
+    small_stepper.settings.seed = 7;
+    for (int step = 0; step < 25; ++step) {
+        gradient(q, g32);
+        small_stepper.step({&grad32}, 1, 1);
+    }
+    for (float x : q) std::printf("%.9g\n", static_cast<double>(x));
 }

@@ -23,10 +23,16 @@ def test_a_program_without_python(tmp_path):
     )
     printed = [float(line) for line in subprocess.run([program], capture_output=True, check=True).stdout.split()]
 
-    params = [np.array([1.5, -0.5, 2.0], np.float32), np.array([1.5, -0.5])]
-    opt = reference.Optimizer("adam", params, lr=0.01)
-    for _ in range(25):
-        opt.step([4 * p * p * p for p in params])
-    assert_same_bits(np.array(printed[:3], np.float32), params[0])
-    assert_same_bits(np.array(printed[3:5]), params[1])
-    assert printed[5] == 50
+    def minimized(*params, **settings):
+        opt = reference.Optimizer("adam", params, lr=0.01, **settings)
+        for _ in range(25):
+            opt.step([4 * p * p * p for p in params])
+        return opt
+
+    start = np.array([1.5, -0.5, 2.0], np.float32)
+    clipped = minimized(start.copy(), np.array([1.5, -0.5]), clip_norm=1.0)
+    assert_same_bits(np.array(printed[:3], np.float32), clipped.params[0])
+    assert_same_bits(np.array(printed[3:5]), clipped.params[1])
+    assert printed[5:7] == [clipped.last_grad_norm, 50]
+    coded = minimized(start.copy(), state_dtype="uint8", seed=7)
+    assert_same_bits(np.array(printed[7:], np.float32), coded.params[0])
