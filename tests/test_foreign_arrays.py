@@ -7,6 +7,7 @@ import pickle
 import re
 import weakref
 
+import ml_dtypes
 import numpy as np
 import pytest
 from rule_cases import CASES, assert_same_bits, case_id
@@ -236,7 +237,7 @@ def test_memory_of_the_host(device):
     assert (p == 0).all()
 
 
-SUPPORTED = "must have dtype float32 or float64, got "
+SUPPORTED = "must have dtype float32, float64, float16 or bfloat16, got "
 REFUSED = {
     "device": (
         lambda: Exporter(np.ones(2), device_type=CUDA),
@@ -257,9 +258,6 @@ REFUSED = {
     "bytes": (lambda: Exporter(np.ones(2, np.uint8)), TypeError, SUPPORTED + "uint8"),
     "bools": (lambda: Exporter(np.ones(2, bool)), TypeError, SUPPORTED + "bool$"),
     "complex": (lambda: Exporter(np.ones(2, complex)), TypeError, SUPPORTED + "complex128$"),
-    "half": (lambda: Exporter(np.ones(2, np.float16)), TypeError, SUPPORTED + "float16"),
-    "bfloat16": (lambda: Exporter(np.ones(2, np.uint16), code=BFLOAT), TypeError, SUPPORTED + "bfloat16: "),
-    "bfloat16 of old": (lambda: Exporter(np.ones(2, np.uint16), 0, code=BFLOAT), TypeError, SUPPORTED + "bfloat16: "),
     "negative shape": (
         lambda: Exporter(np.ones(2), shape=(ctypes.c_int64 * 1)(-2)),
         TypeError,
@@ -286,6 +284,67 @@ def test_refused(what, role):
         assert (p == 1).all() and opt.step_count == 0
     if isinstance(foreign, Exporter):
         assert foreign.made == 1
+
+
+SIXTEEN_BITS = {
+    "float16": (np.float16, Exporter),
+    "float16 by interface": (np.float16, Interface),
+    "bfloat16": (ml_dtypes.bfloat16, lambda array: Exporter(array.view(np.uint16), code=BFLOAT)),
+}
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+@pytest.mark.parametrize("what", SIXTEEN_BITS)
+def test_parameters_of_16_bits(what, rounding, rng):
+    """They and their gradients are used where they are; and a strided view of them."""
+    dtype, foreign = SIXTEEN_BITS[what]
+    memory, grads = rng.standard_normal((2, 90)).astype(dtype)
+    params = [memory[:30], memory[30::2]]
+    ref = ds.reference.Optimizer("adam", [p.copy() for p in params], lr=0.1, rounding=rounding, seed=5)
+    between = memory[31::2].tobytes()
+    opt = ds.Adam([foreign(p) for p in params], lr=0.1, rounding=rounding, seed=5)
+    for _ in range(4):
+        opt.step([foreign(grads[:30]), foreign(grads[60:])])
+        ref.step([grads[:30], grads[60:]])
+    for given, param, expected in zip(params, opt.params, ref.params, strict=True):
+        assert_same_bits(np.ascontiguousarray(given).view(np.uint16), expected.view(np.uint16))
+        assert np.shares_memory(param, given) and param.dtype == (np.uint16 if what == "bfloat16" else dtype)
+    for slots, expected in zip(opt.state, ref.state, strict=True):
+        assert_same_bits(slots["exp_avg"], expected["exp_avg"])
+    assert memory[31::2].tobytes() == between
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("version", [0, 1])
+@pytest.mark.parametrize("grad_dtype", [np.float16, ml_dtypes.bfloat16])
+def test_gradients_of_16_bits(grad_dtype, version, dtype, rng):
+    p, g = rng.standard_normal(30).astype(dtype), rng.standard_normal(30).astype(grad_dtype)
+    ref = ds.reference.Optimizer("adam", [p.copy()])
+    opt = ds.Adam(p)
+    is_bfloat16 = grad_dtype == ml_dtypes.bfloat16
+    exporter = Exporter(g.view(np.uint16), version, code=BFLOAT) if is_bfloat16 else Exporter(g, version)
+    opt.bind(exporter)
+    for _ in range(3):
+        opt.step()
+        opt.step(exporter)
+        ref.step([g])
+        ref.step([g])
+        g *= np.asarray(0.5, g.dtype)
+    assert_same_bits(p, ref.params[0])
+
+
+def test_the_bits_of_bfloat16_are_no_integers():
+    """A gradient of integers, at the address where one of bfloat16 was."""
+    p, bits = np.zeros(2, np.float32), np.full(2, 0x3F80, np.uint16)
+    opt = ds.SGD([p], lr=1.0)
+    opt.step([Exporter(bits, code=BFLOAT)])
+    assert (p == -1).all()
+    for grad in (bits, Exporter(bits)):
+        with pytest.raises(TypeError, match=r"grads\[0\] must have dtype .*, got uint16"):
+            opt.step([grad])
+    with pytest.raises(TypeError, match=r"params\[0\] must have dtype .*, got uint16"):
+        ds.SGD([bits])
+    assert (p == -1).all()
 
 
 class Failing:
@@ -602,8 +661,6 @@ def test_tensors_that_are_refused(torch):
         (negated, TypeError, r"cannot be shared .*negative bit.*resolve_neg\(\)"),
         (torch.ones(2, dtype=torch.int64), TypeError, "got int64"),
         (torch.ones(2, dtype=torch.bool), TypeError, "got bool"),
-        (torch.ones(2, dtype=torch.float16), TypeError, "got float16"),
-        (torch.ones(2, dtype=torch.bfloat16), TypeError, "got bfloat16"),
         (torch.ones(2, dtype=torch.complex64), TypeError, "got complex64"),
         (torch.ones(2).to(torch.float8_e5m2), TypeError, "unsupported ScalarType Float8_e5m2"),
         (torch.ones(3), ValueError, r"must have the shape of its parameter, \(2,\), got \(3,\)"),
@@ -624,6 +681,22 @@ def test_tensors_that_are_refused(torch):
     with pytest.raises(ValueError, match="grads shares memory with params"):
         opt.step(p.numpy())
     assert p.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_tensors_of_16_bits(torch, name, rng):
+    dtype = np.dtype(getattr(ml_dtypes, name, name))
+    start, grads = rng.standard_normal(500).astype(dtype), rng.standard_normal((4, 500)).astype(dtype)
+    ref = ds.reference.Optimizer("adam", [start.copy()], lr=0.1)
+    # By their bits, since torch.tensor knows no bfloat16 of NumPy's.
+    w, *tensors = (torch.tensor(a.view(np.int16)).view(getattr(torch, name)) for a in (start, *grads))
+    address = w.data_ptr()
+    opt = ds.Adam([w], lr=0.1)
+    for tensor, grad in zip(tensors, grads, strict=True):
+        opt.step([tensor])
+        ref.step([grad])
+    assert w.data_ptr() == address
+    assert_same_bits(w.view(torch.int16).numpy(), ref.params[0].view(np.int16))
 
 
 def test_training_with_autograd(torch):
