@@ -4,26 +4,10 @@ Run as ``python benchmarks/step.py``; PyTorch and a C compiler are used if they 
 anything is timed. The two sides of a ratio take turns, round by round; a ratio is the median over the rounds.
 """
 
-import ctypes
-import shutil
-import subprocess
-import tempfile
-import time
-from pathlib import Path
-
 import numpy as np
+from side_by_side import Race, bare_loop, cell, problem, torch_or_none, torch_tensors
 
 import downslope as ds
-
-ROUNDS = 11
-SECONDS_A_TURN = 0.1
-
-BARE_LOOP = """
-void streams(float *p, const float *g, float *m, float *v, long n, int threads) {
-#pragma omp parallel for simd schedule(static) num_threads(threads)
-    for (long i = 0; i < n; ++i) { p[i] += g[i]; m[i] += g[i]; v[i] += g[i]; }
-}
-"""
 
 
 def numpy_adam(params, grads, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
@@ -45,63 +29,11 @@ def numpy_adam(params, grads, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8):
 
 def torch_adam(params, grads):
     """PyTorch's fused Adam on copies: (step, tensors), or None where there is no PyTorch."""
-    try:
-        import torch
-    except ModuleNotFoundError:
+    torch = torch_or_none()
+    if torch is None:
         return None
-    torch.set_num_threads(ds.get_num_threads())
-    tensors = [torch.tensor(p, requires_grad=True) for p in params]
-    for tensor, grad in zip(tensors, grads, strict=True):
-        tensor.grad = torch.tensor(grad)
+    tensors = torch_tensors(params, grads)
     return torch.optim.Adam(tensors, lr=1e-3, fused=True).step, tensors
-
-
-def bare_loop(n):
-    """A C loop over Adam's seven streams with next to no arithmetic, or None where there is no compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return None
-    folder = Path(tempfile.mkdtemp())
-    (folder / "streams.c").write_text(BARE_LOOP)
-    command = [compiler, "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "streams.c", "-o", "streams.so"]
-    subprocess.run(command, cwd=folder, check=True)
-    streams = ctypes.CDLL(str(folder / "streams.so")).streams
-    shutil.rmtree(folder)
-    arrays = [np.ones(n, np.float32) for _ in range(4)]
-    pointers = [ctypes.c_void_p(a.ctypes.data) for a in arrays]
-    threads = ds.get_num_threads()
-    step = lambda: streams(*pointers, ctypes.c_long(n), threads)  # noqa: E731
-    step.arrays = arrays
-    return step
-
-
-def repetitions(step):
-    """How often to call a step in one turn."""
-    step()
-    start = time.perf_counter()
-    step()
-    return max(1, int(SECONDS_A_TURN / (time.perf_counter() - start)))
-
-
-def seconds(step, times):
-    """Seconds a call."""
-    start = time.perf_counter()
-    for _ in range(times):
-        step()
-    return (time.perf_counter() - start) / times
-
-
-def compare(steps):
-    """Median seconds of each step, and the median over rounds of its ratio to the first."""
-    times = [repetitions(step) for step in steps]
-    rounds = np.array([[seconds(*pair) for pair in zip(steps, times, strict=True)] for _ in range(ROUNDS)])
-    return np.median(rounds, axis=0), np.median(rounds / rounds[:, :1], axis=0)
-
-
-def problem(sizes, seed=0):
-    rng = np.random.default_rng(seed)
-    params = [rng.standard_normal(n, dtype=np.float32) for n in sizes]
-    return params, [rng.standard_normal(n, dtype=np.float32) for n in sizes]
 
 
 def check_equal(sizes):
@@ -140,24 +72,26 @@ def adam_rows():
             bound, passed = ds.Adam(params[0]), ds.Adam(params[0].copy())
         bound.bind(grads[0] if one else grads)
         given = grads[0] if one else grads
-        steps = {
-            "bound": bound.step,
-            "passed": lambda passed=passed, given=given: passed.step(given),
-            "numpy": numpy_adam([p.copy() for p in params], grads),
-        }
-        fused = torch_adam(params, grads)
-        if fused:
-            steps["torch"] = fused[0]
-        if len(sizes) == 1 and sizes[0] >= 1_000_000 and (loop := bare_loop(sizes[0])):
-            steps["loop"] = loop
-        medians, ratios = compare(list(steps.values()))
-        us, ratio = dict(zip(steps, medians * 1e6, strict=True)), dict(zip(steps, ratios, strict=True))
-        cells = [f"{us['bound']:10.2f}", f"{us['passed']:10.2f}", f"{us['numpy']:10.1f}"]
-        cells.append(f"{us['torch']:8.1f}" if "torch" in us else "       -")
-        cells.append(f"{ratio['numpy']:6.1f}x")
-        cells.append(f"{ratio['torch']:9.2f}x" if "torch" in us else "        -")
-        cells.append(f"{ratio['loop']:12.2f}" if "loop" in us else "           -")
-        print(f"{name:<20}", *cells)
+        by_torch = torch_adam(params, grads)
+        race = Race(
+            {
+                "bound": bound.step,
+                "passed": lambda passed=passed, given=given: passed.step(given),
+                "numpy": numpy_adam([p.copy() for p in params], grads),
+                "torch": by_torch and by_torch[0],
+                "loop": bare_loop(sizes[0]) if one and sizes[0] >= 1_000_000 else None,
+            }
+        )
+        print(
+            f"{name:<20}",
+            cell(race.us("bound"), 10),
+            cell(race.us("passed"), 10),
+            cell(race.us("numpy"), 10, ".1f"),
+            cell(race.us("torch"), 8, ".1f"),
+            cell(race.ratio("numpy", "bound"), 7, ".1f", "x"),
+            cell(race.ratio("torch", "bound"), 10, ".2f", "x"),
+            cell(race.ratio("loop", "bound"), 12),
+        )
 
 
 def rule_rows(n=1_000_000):
@@ -174,8 +108,8 @@ def rule_rows(n=1_000_000):
             ref.step([g])
         assert p.tobytes() == q.tobytes(), name
         opt.bind(g)
-        medians, ratios = compare([opt.step, lambda ref=ref, g=g: ref.step([g])])
-        print(f"{cls.__name__:<12} {medians[0] * 1e6:10.1f} {ratios[1]:8.1f}x")
+        race = Race({"fused": opt.step, "reference": lambda ref=ref, g=g: ref.step([g])})
+        print(f"{cls.__name__:<12} {race.us('fused'):10.1f} {race.ratio('reference', 'fused'):8.1f}x")
 
 
 if __name__ == "__main__":
