@@ -227,13 +227,16 @@ def test_interrupted_race_leaves_no_picture_or_the_old_one(capsys, monkeypatch, 
     assert not (tmp_path / "race-digits.png").exists() and (tmp_path / "old.png").read_text() == "old"
 
 
+@pytest.mark.parametrize("command", ["race", "states"])
 @pytest.mark.parametrize("absent", [["tqdm"], ["matplotlib", "matplotlib.figure"]], ids=lambda names: names[0])
-def test_what_the_demo_needs(capsys, monkeypatch, absent):
-    monkeypatch.delitem(sys.modules, "downslope.lab.plot_race", raising=False)
+def test_what_the_demo_needs(capsys, monkeypatch, absent, command):
+    for plot in ("plot_race", "plot_states"):
+        monkeypatch.delitem(sys.modules, f"downslope.lab.{plot}", raising=False)
     for name in absent:
         monkeypatch.setitem(sys.modules, name, None)
-    assert cli.main(["race", "digits"]) == 2
-    assert capsys.readouterr().err == "downslope race needs matplotlib and tqdm: pip install 'downslope[demo]'\n"
+    assert cli.main([command, "digits"]) == 2
+    message = f"downslope: error: {command} needs matplotlib and tqdm: pip install 'downslope[demo]'\n"
+    assert capsys.readouterr().err == message
 
 
 def test_without_the_demo_extra_the_rest_works():

@@ -1,14 +1,19 @@
-"""The command ``downslope``: `race` trains with every rule on real data, `info` says what is installed."""
+"""The command ``downslope``: `race` trains with every rule on real data, `states` with state in fewer bits, and `info`
+says what is installed.
+"""
 
 import argparse
 import contextlib
+import importlib
 import shutil
 import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
+
 import downslope as ds
-from downslope.lab import race
+from downslope.lab import race, states
 from downslope.lab.datasets import DatasetError, load
 from downslope.lab.models import models_for
 from downslope.lab.table import format_table
@@ -53,21 +58,47 @@ def _parser():
         description="Train a linear model and a perceptron with every rule, fused and in plain NumPy side by side; "
         "print a table and draw the training losses.",
     )
-    racing.add_argument(
-        "table", metavar="digits|FILE", help="the 1,797 UCI digits, a .csv file with a header, or an .npz with X and y"
-    )
-    racing.add_argument("--target", metavar="COLUMN", help="the column of the .csv file to predict")
+    _add_training(racing)
     racing.add_argument(
         "--rules", type=_rules, default=list(ds.OPTIMIZERS), metavar="A,B", help="such as adam,adabelief; default: all"
     )
-    racing.add_argument(
+    racing.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: %(default)s")
+    racing.set_defaults(command=_race)
+
+    storing = commands.add_parser(
+        "states",
+        help="does Adam train as well with its state in 16 and 8 bits?",
+        description="Train a linear model and a perceptron by Adam with state in float32, bfloat16 and uint8, from "
+        "several seeds; then minimize a noisy quadratic whose gradients shrink ten-thousandfold. Print tables and draw "
+        "the losses.",
+    )
+    _add_training(storing)
+    storing.add_argument("--seeds", type=_at_least(2), default=10, metavar="N", help="how many; default: %(default)s")
+    storing.add_argument(
+        "--long-steps",
+        type=_at_least(1),
+        default=states.LONG_STEPS,
+        metavar="N",
+        help="on the quadratic; default: %(default)s",
+    )
+    storing.set_defaults(command=_states)
+    return parser
+
+
+def _add_training(parser):
+    """The arguments of what trains on a table and draws."""
+    name = parser.prog.split()[-1]
+    parser.add_argument(
+        "table", metavar="digits|FILE", help="the 1,797 UCI digits, a .csv file with a header, or an .npz with X and y"
+    )
+    parser.add_argument("--target", metavar="COLUMN", help="the column of the .csv file to predict")
+    parser.add_argument(
         "--epochs", type=_at_least(1), metavar="N", help=f"default: as many as make about {race.STEPS} steps"
     )
-    racing.add_argument("--batch-size", type=_at_least(1), default=32, metavar="N", help="default: %(default)s")
-    racing.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: %(default)s")
-    racing.add_argument("--out", type=Path, metavar="PNG", help="default: race-digits.png, or race- and FILE's name")
-    racing.set_defaults(command=_race)
-    return parser
+    parser.add_argument("--batch-size", type=_at_least(1), default=32, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--out", type=Path, metavar="PNG", help=f"default: {name}-digits.png, or {name}- and FILE's name"
+    )
 
 
 def _at_least(bound):
@@ -110,14 +141,18 @@ def _writing(path):
         raise CommandError(f"cannot write {str(path)!r}: {error.strerror or error}: choose another --out") from None
 
 
-def _race(args):
+def _drawing(command):
+    """What only the demo's extra brings: tqdm, and the function that draws."""
     try:
         from tqdm import tqdm
 
-        from downslope.lab.plot_race import draw
+        return tqdm, importlib.import_module(f"downslope.lab.plot_{command}").draw
     except ModuleNotFoundError:
-        print("downslope race needs matplotlib and tqdm: pip install 'downslope[demo]'", file=sys.stderr)
-        return 2
+        raise CommandError(f"{command} needs matplotlib and tqdm: pip install 'downslope[demo]'") from None
+
+
+def _race(args):
+    tqdm, draw = _drawing("race")
     dataset = load(args.table, args.target)
     out = args.out or Path(f"race-{dataset.name}.png")
     _refuse_unwritable(out)
@@ -174,6 +209,68 @@ def _lap_table(laps, classes):
 
 def _microseconds(us):
     return f"{us:.1f}" if us < 1000 else f"{us:,.0f}"
+
+
+def _states(args):
+    tqdm, draw = _drawing("states")
+    dataset = load(args.table, args.target)
+    out = args.out or Path(f"states-{dataset.name}.png")
+    _refuse_unwritable(out)
+
+    splits = [dataset.split(seed) for seed in range(args.seeds)]
+    n_train = len(splits[0][0][0])
+    epochs = args.epochs or race.default_epochs(n_train, args.batch_size)
+    models = models_for(dataset.features.shape[1], dataset.classes)
+    _say(
+        f"{dataset.name}: {n_train:,} rows to train on; {dataset.verdict}. Adam, {epochs:,} epochs in batches of "
+        f"{args.batch_size:,}, {args.seeds} seeds, each with its own split, start and batches."
+    )
+    curves = [{state: [] for state in states.STATES} for _ in range(len(models) + 1)]
+    steps = len(models) * epochs * -(-n_train // args.batch_size) + args.long_steps
+    with tqdm(total=args.seeds * len(states.STATES) * steps, unit="step", unit_scale=True, disable=None) as bar:
+        for seed, split in enumerate(splits):
+            bar.set_description(f"seed {seed}")
+            settings = {"epochs": epochs, "batch_size": args.batch_size, "seed": seed, "on_steps": bar.update}
+            for model, runs in zip(models, curves):
+                for state, of_state in runs.items():
+                    of_state.append(states.train(state, model, *split, **settings))
+            for state, curve in states.shrink(steps=args.long_steps, seed=seed, on_steps=bar.update).items():
+                curves[-1][state].append(curve)
+    titles = [f"{model.name}, {model.size:,} parameters" for model in models]
+    titles.append(f"noisy quadratic, {states.LONG_SIZE:,} parameters")
+    for title, runs in zip(titles, curves):
+        print(f"\n{title}\n")
+        print(_state_table(runs, dataset.classes))
+    print()
+    _say(
+        "bytes: of state a parameter. loss: mean of the final losses, on the training rows, and of the quadratic after "
+        f"{args.long_steps:,} steps in which its gradients shrink by a factor of 10^{states.SHRINKING_DECADES}. "
+        "acc, R^2: on the held-out rows. +-: standard deviation over the seeds. change: of the loss against float32's "
+        "from the same seed, in the mean."
+    )
+    axes = [{"xlabel": "epoch", "x": np.arange(epochs + 1)} for _ in models]
+    axes.append({"xlabel": "step, gradients shrinking", "x": states.looks(args.long_steps)})
+    panels = [{"title": title, "curves": runs, **axis} for title, runs, axis in zip(titles, curves, axes)]
+    with _writing(out):
+        draw(panels, out, title=f"{dataset.name}: Adam by the storage of its state, means of {args.seeds} seeds")
+    print(f"wrote {out}")
+    return 0
+
+
+def _state_table(runs, classes):
+    header = ["\nstate", "\nbytes", "final\nloss", "\n+-", "\nchange"]
+    scored = not np.isnan(runs["float32"][0].score)
+    header += ["test\nacc" if classes else "test\nR^2", "\n+-"] if scored else []
+    rows = []
+    for state, curves in runs.items():
+        losses, scores = ([getattr(curve, name) for curve in curves] for name in ("final", "score"))
+        change = states.relative(curves, runs["float32"]) - 1
+        row = [state, f"{curves[0].bytes_a_parameter:.2f}", f"{np.mean(losses):#.3g}", f"{np.std(losses, ddof=1):.1g}"]
+        row.append(f"{100 * change:+.1f}%" if state != "float32" else "")
+        form = "{:.1%}" if classes else "{:.3f}"
+        row += [form.format(np.mean(scores)), form.format(np.std(scores, ddof=1))] if scored else []
+        rows.append(row)
+    return format_table(header, rows)
 
 
 def _info(args):

@@ -93,7 +93,7 @@ def load(source, target=None):
             raise DatasetError(f"{source}: say which column to predict: --target COLUMN")
         return _load_csv(source, target)
     if source != "digits" and suffix != ".npz":
-        raise DatasetError(f"cannot race on {source!r}: give digits, a .csv file or an .npz file")
+        raise DatasetError(f"cannot train on {source!r}: give digits, a .csv file or an .npz file")
     if target is not None:
         raise DatasetError(f"{source} has a target of its own: leave out --target, which is for .csv files")
     return _load_digits() if source == "digits" else _load_npz(source)

@@ -29,7 +29,7 @@ def _draw_panel(axes, model, laps):
     axes.set_title(f"{model.name}, {model.size:,} parameters", fontsize=11)
     axes.set(xlabel="epoch", ylabel="training loss", xlim=(0, epochs))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _scale(axes, losses)
+    scale_losses(axes, losses)
     axes.grid(color="#dddddd", linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -47,7 +47,7 @@ def _draw_panel(axes, model, laps):
         axes.text(1.18, height, ds.OPTIMIZERS[lap.rule].__name__, va="center", fontsize=9, transform=axes.transAxes)
 
 
-def _scale(axes, losses):
+def scale_losses(axes, losses):
     """Logarithmic from a factor of four on; a curve that diverges leaves through the top instead of setting it."""
     shown = losses[np.isfinite(losses) & (losses > 0)]
     low, high = shown.min(), min(shown.max(), 3 * losses[0, 0])
