@@ -61,8 +61,8 @@ void bind_codecs(py::module_& module) {
         "encode_constant",
         [](double value) {
             const float x = toward_zero(value);
-            const BlockScale block(bits_of(x), UnsignedCode::top);
-            const std::uint8_t code = block.finite ? UnsignedCode::encode(x, 1u << 19, block.base) : 0;
+            const BlockScale block(bits_of(x));
+            const std::uint8_t code = block.finite ? UnsignedCode::encode(x * block.inverse, 1u << 19) : 0;
             return py::make_tuple(BFloat16::nearest(x).bits, code, block.scale);
         },
         py::arg("value"),

@@ -135,8 +135,7 @@ inline std::optional<StateStorage> state_storage(const py::array& state, const p
     }
     const auto blocks = py::cast<py::array>(scales);
     const bool fits = has_dtype<std::uint8_t>(state) && is_c_contiguous(state) && has_dtype<float>(blocks) &&
-                      is_c_contiguous(blocks) &&
-                      blocks.size() == (param.size() + block_size - 1) / block_size;
+                      is_c_contiguous(blocks) && blocks.size() == (param.size() + block_size - 1) / block_size;
     return fits ? std::optional(StateStorage::uint8) : std::nullopt;
 }
 

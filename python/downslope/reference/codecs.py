@@ -13,6 +13,7 @@ import numpy as np
 BLOCK = 256  # elements that share a scale
 INFINITY = 0x7F800000  # its bits in float32; those of a NaN are larger
 MAGNITUDE = 0x7FFFFFFF  # all bits but the sign
+ONE = 1016  # the upper 12 bits of 1.0 in float32
 
 
 def float32_toward_zero(x):
@@ -43,8 +44,7 @@ def bfloat16_decode(code):
 def float16_encode(x, random=None):
     """IEEE halves of float32, as uint16, rounded to nearest even or by 16 random bits.
 
-    Stochastically, 13 of the bits decide between normal halves. Between subnormal ones it is all 16, added in float32:
-    from 2**-16 on the largest one or two of 65,536 are rounded up there, and move even a number that is a half already.
+    Stochastically, the upper 13 of the bits decide, as many as a normal half loses.
     """
     if random is None:
         with np.errstate(over="ignore"):
@@ -54,7 +54,7 @@ def float16_encode(x, random=None):
     half = np.minimum((((bits & MAGNITUDE) + (random >> 3)) >> 13) - (112 << 10), 0x7C00)
     # Below the smallest normal half, halves are the multiples of 2**-24, numbered by their bits.
     tiny = magnitude < 2.0**-14
-    multiple = np.where(tiny, magnitude, 0) * np.float32(2**24) + random.astype(np.float32) * np.float32(2**-16)
+    multiple = np.where(tiny, magnitude, 0) * np.float32(2**24) + (random >> 3).astype(np.float32) * np.float32(2**-13)
     half = np.where(tiny, multiple.astype(np.uint32), half)
     return (np.where(np.isnan(x), 0x7E00, half) | ((bits >> 16) & 0x8000)).astype(np.uint16)
 
@@ -67,13 +67,14 @@ def float16_decode(code):
 def uint8_encode(x, signed, random=None):
     """One byte for each element, and a scale for each block of 256, the last of which may be short.
 
-    A byte is a floating-point number with 3 bits of fraction, relative to the block's scale: the largest power of two
-    that is not above the block's largest magnitude. Blocks go back to Dettmers et al. 2022.
+    A byte is a floating-point number with 3 bits of fraction, relative to the block's scale, its largest magnitude.
+    Blocks with a scale go back to Dettmers et al. 2022. The scale is exact, so that where all elements of a block shrink
+    alike, nothing is rounded.
 
-    - Unsigned, for what is never negative: code c is 2**e (1 + f/8) with 8 (e + 31) + f = c + 1, from 1.125 * 2**-31 to
-      2 times the scale. No code is zero: beside a large second moment a tiny one comes back too large, which makes a
+    - Unsigned, for what is never negative: code c is 2**e (1 + f/8) with 8 (e + 32) + f = c + 1, from 1.125 * 2**-32 to
+      1 times the scale. No code is zero: beside a large second moment a tiny one comes back too large, which makes a
       step too short, not zero, which would make it infinite.
-    - Signed: the sign, then 7 bits m. m = 0 is zero; else 8 (e + 15) + f = m + 1, from 1.25 * 2**-15 to 2 times the
+    - Signed: the sign, then 7 bits m. m = 0 is zero; else 8 (e + 16) + f = m + 1, from 1.25 * 2**-16 to 1 times the
       scale.
 
     Within these ranges stochastic rounding is unbiased, and its error is less than an eighth of the number.
@@ -95,13 +96,17 @@ def uint8_encode(x, signed, random=None):
     magnitude = bits & MAGNITUDE
     top = np.maximum.reduceat(magnitude, np.arange(0, x.size, BLOCK))
     finite = top < INFINITY
-    scale = np.maximum(top & INFINITY, 32 << 23)  # 2**-95 at least, so that every value is a normal float32
-    scales = np.where(top == 0, 0, np.where(finite, scale, 0x7FC00000)).astype(np.uint32).view(np.float32)
+    divisor = np.maximum(top, 1 << 23)  # 2**-126 at least, so that its inverse is finite
+    scales = np.where(top == 0, 0, np.where(finite, divisor, 0x7FC00000)).astype(np.uint32).view(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        inverse = np.float32(1) / divisor.astype(np.uint32).view(np.float32)
+        ratio = float32_toward_zero(x) * of_elements(inverse, x.size)
 
     # Read as integers, floats are in order and carry from the fraction into the exponent. 20 of 23 bits of fraction go.
     carry = 1 << 19 if random is None else random
-    zero = scale + ((8 - (127 if signed else 255)) << 20)  # so that the last code is 8/8 above the scale
-    codes = np.maximum((magnitude + carry - of_elements(zero, x.size)) >> 20, 0)
+    last = 127 if signed else 255
+    codes = ((ratio.view(np.uint32) & MAGNITUDE).astype(np.int64) + carry >> 20) - (ONE - last)
+    codes = np.clip(codes, 0, last)
     if signed:
         codes |= (bits >> 31) << 7
     return np.where(of_elements(finite, x.size), codes, 0).astype(np.uint8), scales
@@ -112,11 +117,10 @@ def uint8_decode(codes, scales, signed):
     bits = codes.astype(np.uint32)
     if signed:
         magnitude = bits & 0x7F
-        bits = np.where(magnitude == 0, 0, ((magnitude + 897) << 20) | ((bits >> 7) << 31))
+        bits = np.where(magnitude == 0, 0, ((magnitude + (ONE - 127)) << 20) | ((bits >> 7) << 31))
     else:
-        bits = (bits + 769) << 20
-    with np.errstate(over="ignore"):  # the last code is 2, and the largest scale 2**127
-        return bits.view(np.float32) * of_elements(scales, codes.size)
+        bits = (bits + (ONE - 255)) << 20
+    return bits.view(np.float32) * of_elements(scales, codes.size)
 
 
 def of_elements(blocks, size):

@@ -71,7 +71,8 @@ struct Float16 {
     static Float16 stochastic(float x, std::uint32_t random) {
         const std::uint32_t b = bits_of(x) & 0x7fffffff;
         const std::uint32_t normal = ((b + (random >> 3)) >> 13) - (112 << 10);
-        const float steps = float_of(std::min(b, smallest_normal)) * 0x1p24f + static_cast<float>(random) * 0x1p-16f;
+        const float steps =
+            float_of(std::min(b, smallest_normal)) * 0x1p24f + static_cast<float>(random >> 3) * 0x1p-13f;
         const auto tiny = static_cast<std::uint32_t>(static_cast<std::int32_t>(steps));
         return from_magnitude(x, b < smallest_normal ? tiny : normal);
     }
@@ -85,23 +86,25 @@ private:
     }
 };
 
-// State in 8 bits: blocks of 256 elements share a scale, a power of two; an element is stored as a floating-point
-// number relative to it, with 3 bits of fraction and 5 bits of exponent, or 4 and a sign where it may be negative. So
-// the relative error is the same all the way down, and the codec is a few integer instructions. (The dynamic tree code
-// of Dettmers et al. 2022, decimal with a table of 256 values, takes a gather each way, which is slower than the 6
-// bytes that it saves; and it rounds a second moment of less than 3e-7 of its block's largest to zero, where Adam
-// divides by its root.)
+// State in 8 bits: blocks of 256 elements share a scale, their largest magnitude, and an element is stored as a
+// floating-point number in [0, 1] relative to it, with 3 bits of fraction and 5 bits of exponent, or 4 and a sign where
+// it may be negative. So the relative error is the same all the way down, and the codec is a few instructions. (The
+// dynamic tree code of Dettmers et al. 2022, decimal with a table of 256 values, takes a gather each way, which costs
+// more than the 6 bytes that it saves; and it rounds a second moment of less than 3e-7 of its block's largest to zero,
+// where Adam divides by its root.) The scale is exact so that where all elements of a block shrink alike, as averages
+// do under vanishing gradients, the scale alone moves and nothing is rounded.
 inline constexpr std::int32_t block_size = 256;
 
 // The code of state that is never negative. No code is zero: what is too small comes back as the smallest code.
 struct UnsignedCode {
     using Byte = std::uint8_t;
-    static constexpr std::int32_t top = 255;  // stands for twice the scale
+    static constexpr std::int32_t top = 255;          // stands for 1
+    static constexpr std::int32_t base = 1016 - top;  // 1016: the upper 12 bits of 1.0f
 
-    static float value(Byte code) { return float_of((static_cast<std::uint32_t>(code) + (1024 - top)) << 20); }
-    static Byte encode(float x, std::uint32_t random, std::int32_t base) {
-        const std::int32_t code = static_cast<std::int32_t>(bits_of(x) + random) - base;
-        return static_cast<Byte>(std::max(code >> 20, 0));
+    static float value(Byte code) { return float_of((static_cast<std::uint32_t>(code) + base) << 20); }
+    static Byte encode(float ratio, std::uint32_t random) {
+        const std::int32_t code = (static_cast<std::int32_t>(bits_of(ratio) + random) >> 20) - base;
+        return static_cast<Byte>(std::min(std::max(code, 0), top));
     }
 };
 
@@ -109,31 +112,31 @@ struct UnsignedCode {
 struct SignedCode {
     using Byte = std::int8_t;
     static constexpr std::int32_t top = 127;
+    static constexpr std::int32_t base = 1016 - top;
 
     static float value(Byte code) {
         const std::uint32_t sign_and_magnitude = static_cast<std::uint32_t>(code) << 20 & 0x87f00000;
-        return float_of((code & 127) == 0 ? 0 : sign_and_magnitude + ((1024 - top) << 20));
+        return float_of((code & 127) == 0 ? 0 : sign_and_magnitude + (base << 20));
     }
-    static Byte encode(float x, std::uint32_t random, std::int32_t base) {
-        const auto b = static_cast<std::int32_t>(bits_of(x));
-        const std::int32_t code = (b & 0x7fffffff) + static_cast<std::int32_t>(random) - base;
-        return static_cast<Byte>((b >> 24 & ~127) | std::max(code >> 20, 0));
+    static Byte encode(float ratio, std::uint32_t random) {
+        const auto b = static_cast<std::int32_t>(bits_of(ratio));
+        const std::int32_t code = (((b & 0x7fffffff) + static_cast<std::int32_t>(random)) >> 20) - base;
+        return static_cast<Byte>((b >> 24 & ~127) | std::min(std::max(code, 0), top));
     }
 };
 
-// The scale of a block and what `encode` subtracts, from the bits of its largest magnitude. A block with a NaN or an
-// infinity becomes NaN as a whole, since no code stands for either.
+// The scale of a block, from the bits of its largest magnitude, and what an element is multiplied by to be relative to
+// it. A block with a NaN or an infinity becomes NaN as a whole, since no code stands for either.
 struct BlockScale {
-    float scale;
     bool finite;
-    std::int32_t base;
+    float scale, inverse;
 
-    BlockScale(std::uint32_t largest, std::int32_t top_code) {
-        constexpr std::uint32_t smallest_scale = 32u << 23;  // 2^-95, so that every code is a normal number
+    explicit BlockScale(std::uint32_t largest) {
+        constexpr std::uint32_t smallest_normal = 1u << 23;  // whose inverse is finite
         finite = largest < 0x7f800000;
-        const std::uint32_t power_of_two = std::max(largest & 0x7f800000, smallest_scale);
-        scale = !finite ? float_of(0x7fc00000) : largest == 0 ? 0 : float_of(power_of_two);
-        base = static_cast<std::int32_t>(power_of_two) + (8 - top_code) * (1 << 20);
+        const float divisor = float_of(std::max(largest, smallest_normal));
+        scale = !finite ? float_of(0x7fc00000) : largest == 0 ? 0 : divisor;
+        inverse = 1 / divisor;
     }
 };
 

@@ -181,15 +181,16 @@ private:
                                                 std::uint8_t* codes) {
         std::uint32_t largest = 0;
         for (std::int32_t i = 0; i < n; ++i) largest = std::max(largest, bits_of(toward_zero(values[i])) & 0x7fffffff);
-        const BlockScale block(largest, Code::top);
+        const BlockScale block(largest);
         if (!block.finite) {
             std::fill_n(codes, n, std::uint8_t{0});
             return block.scale;
         }
-        const std::int32_t base = block.base;
+        const float inverse = block.inverse;
         DOWNSLOPE_SIMD
         for (std::int32_t i = 0; i < n; ++i)
-            codes[i] = static_cast<std::uint8_t>(Code::encode(toward_zero(values[i]), random20(random[i], k), base));
+            codes[i] =
+                static_cast<std::uint8_t>(Code::encode(toward_zero(values[i]) * inverse, random20(random[i], k)));
         return block.scale;
     }
 
