@@ -24,6 +24,7 @@ namespace {
 struct CheckedGradient {
     bool present = false;
     bool is_bfloat16 = false;  // though its array, of another library, is of their bits
+    bool is_of_rows = false;   // though there may be none
     Snapshot snapshot;         // of the array that `gradient` was taken of
     Gradient gradient;
     RowSums<float> rows32;  // what `gradient` is of, where rows were given
@@ -157,8 +158,9 @@ public:
         std::vector<void*> into(gradients.size());
         for (std::size_t i = 0; i < gradients.size(); ++i) {
             if (!gradients[i].present) continue;
-            if (gradients[i].gradient.rows != nullptr)
-                raise_value_error("grads" + captured_->labels[i] + " is a RowGrad, which cannot be accumulated");
+            if (gradients[i].is_of_rows)
+                raise_value_error("grads" + captured_->labels[i] +
+                                  " is a RowGrad, which cannot be accumulated: step by it, or pass an array");
             into[i] = py::cast<py::array>(sums[i]).mutable_data();
         }
         const WithoutGil released(elements >= keep_gil_below);
@@ -234,7 +236,10 @@ private:
 
     // Checks the gradients and takes views of them. Where one looks as the one before it, that view is still right.
     void accept(const py::list& grads, std::vector<CheckedGradient>& gradients) const {
-        if (grads.size() != gradients.size()) raise_value_error("grads do not match params, which were added to");
+        if (grads.size() != gradients.size())  // though Python has counted them
+            raise_value_error("grads must have " + std::to_string(gradients.size()) +
+                              " arrays, as params has since a group was added during this call, got " +
+                              std::to_string(grads.size()));
         for (std::size_t i = 0; i < gradients.size(); ++i) {
             const py::handle grad = PyList_GET_ITEM(grads.ptr(), static_cast<py::ssize_t>(i));
             CheckedGradient& gradient = gradients[i];
@@ -259,6 +264,7 @@ private:
             raise_value_error(name() + " shares memory with " + shared->name + ": pass a copy");
         // Should memory run out now, the old snapshot must not vouch for the new view.
         checked.snapshot.forget();
+        checked.is_of_rows = false;
         checked.gradient = {view_of(array, storage, false), std::nullopt};
         if (captured_->arrays[i].reversed) checked.gradient.reversed = view_of(array, storage, true);
         checked.snapshot.take(array);
@@ -293,25 +299,34 @@ private:
             raise_value_error(label + " is a RowGrad, which " + rule_ +
                               " does not take: sgd, adagrad, adam and adamw do");
         if (array.state_storage == StateStorage::uint8)
-            raise_value_error(label + " is a RowGrad, which cannot be used with 8-bit state: its blocks span rows");
+            raise_value_error(label +
+                              " is a RowGrad, which cannot be used with state_dtype=\"uint8\", whose blocks span rows: "
+                              "make the optimizer with \"bfloat16\" or None");
         if (array.operands.average)
-            raise_value_error(label + " is a RowGrad, which cannot be used with ema_decay: all rows would follow");
+            raise_value_error(
+                label +
+                " is a RowGrad, which cannot be used with ema_decay, since the average moves in all rows: "
+                "make the optimizer without it");
+        if (param.ndim() == 0)
+            raise_value_error(label + " is a RowGrad, but its parameter has no rows: its shape is ()");
         const SharedArray shared = shared_array(name(), grad.attr("values"));
         const Storage storage = check_array(shared, i, name);
         const py::array& values = shared.array;
         const auto rows =
             grad.attr("rows").cast<py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>>();
-        const bool fits = param.ndim() > 0 && values.ndim() == param.ndim() && values.shape(0) == rows.size() &&
+        const bool fits = values.ndim() == param.ndim() && values.shape(0) == rows.size() &&
                           std::equal(values.shape() + 1, values.shape() + values.ndim(), param.shape() + 1);
-        if (!fits)
-            raise_value_error(name() + " must have a row for each of " + std::to_string(rows.size()) +
-                              " rows of a parameter of shape " + text(param.attr("shape")) + ", got shape " +
-                              text(values.attr("shape")));
+        if (!fits) {
+            const auto shape = py::make_tuple(rows.size()) + param.attr("shape")[py::slice(1, param.ndim(), 1)];
+            raise_value_error(name() + " must have shape " + text(shape) +
+                              ", a row of its parameter for each of its rows, got " + text(values.attr("shape")));
+        }
         for (py::ssize_t k = 0; k < rows.size(); ++k)
             if (rows.at(k) < 0 || rows.at(k) >= param.shape(0))
                 raise_value_error(label + ".rows must be >= 0 and < " + std::to_string(param.shape(0)) + ", got " +
                                   std::to_string(rows.at(k)));
         checked.snapshot.forget();
+        checked.is_of_rows = true;
         const std::int64_t row_length = param.shape(0) == 0 ? 0 : param.size() / param.shape(0);
         const auto add_up = [&](auto& sums) {
             sums.add_up(rows.data(), rows.size(), view_of(values, storage, false), row_length);
@@ -339,7 +354,8 @@ private:
 
     void step_by(const py::list& grads, std::vector<CheckedGradient>& gradients, std::int64_t accumulated) {
         if (!displaced.empty())
-            raise_runtime_error("step() inside " + displaced + ": the parameters do not stand where they belong");
+            raise_runtime_error("step() inside " + displaced +
+                                ", where the parameters are not where they belong: leave it first");
         const std::int64_t elements = check(grads, gradients);
         const bool any = std::any_of(views_.begin(), views_.end(), [](const Gradient* g) { return g != nullptr; });
         std::optional<std::size_t> bad;

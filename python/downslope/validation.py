@@ -49,9 +49,9 @@ def boolean(name, value):
 
 
 def choice(name, value, allowed):
-    """`value`, if it is one of the strings that are `allowed`."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, got {value!r}")
-    if value not in allowed:
-        raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
-    return value
+    """`value`, if it is one of those that are `allowed`: strings, and perhaps None."""
+    is_string = isinstance(value, str)
+    if (is_string or value is None) and value in allowed:
+        return value
+    *others, last = map(repr, allowed)
+    raise (ValueError if is_string else TypeError)(f"{name} must be {', '.join(others)} or {last}, got {value!r}")

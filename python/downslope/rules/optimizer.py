@@ -512,7 +512,10 @@ class Optimizer:
         unknown = [name for name in settings if name not in self._schema.names]
         if unknown:
             if unknown[0] in shared_settings.DEFAULTS:
-                raise TypeError(f"{where} got {unknown[0]!r}, which holds for all groups: give it to the optimizer")
+                raise TypeError(
+                    f"{where} got {unknown[0]!r}, which holds for all groups: "
+                    f"pass it to {type(self).__name__}(), or set it as an attribute, opt.{unknown[0]} = ..."
+                )
             known = [*self._schema.names, *(shared_settings.DEFAULTS if where.endswith("()") else ())]
             raise TypeError(f"{where} got an unexpected {unknown[0]!r}; it takes {', '.join(known)}")
         return {name: self._schema.check(name, value) for name, value in settings.items()}
@@ -581,12 +584,12 @@ class Optimizer:
         """Raise AttributeError if these settings ask for other state than there is."""
         if settings.get("state_dtype", self.state_dtype) != self.state_dtype:
             raise AttributeError(
-                f"state_dtype is {self.state_dtype!r} since the optimizer was made, got {settings['state_dtype']!r}"
+                f"state_dtype must stay {self.state_dtype!r}, got {settings['state_dtype']!r}: make another optimizer"
             )
         if (settings.get("ema_decay", self.ema_decay) is None) != (self.ema_decay is None):
             raise AttributeError(
-                f"ema_decay is {self.ema_decay!r} since the optimizer was made, and only a number can be changed to "
-                f"another one, got {settings['ema_decay']!r}"
+                f"ema_decay must stay {'None' if self.ema_decay is None else 'a number'}, got "
+                f"{settings['ema_decay']!r}: whether there is an average is fixed when an optimizer is made"
             )
 
     def _core_settings(self):
@@ -616,11 +619,14 @@ class Optimizer:
     def _check_at_home(self, what):
         if self._stepper.displaced:
             raise RuntimeError(
-                f"{what} inside {self._stepper.displaced}: the parameters do not stand where they belong"
+                f"{what} inside {self._stepper.displaced}, where the parameters are not where they belong: "
+                "leave it first"
             )
 
     def _step_accumulated(self, grads):
         with self._stepper:
+            if self._accumulated is None:  # by now: another thread had its turn
+                return self.step(grads)
             if grads is not None:
                 raise RuntimeError("step() got gradients while others are accumulated: step() by them, or zero_grad()")
             count, sums = self._accumulated

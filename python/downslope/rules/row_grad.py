@@ -42,17 +42,23 @@ class RowGrad:
            [ 0.,  0.]])
     """
 
-    __slots__ = ("rows", "values")
+    __slots__ = ("_rows", "values")
 
     def __init__(self, rows, values):
         rows = np.asarray(rows)
-        if rows.size == 0 and rows.ndim == 1:
-            rows = rows.astype(np.int64)  # an empty list has no dtype of its own
-        if rows.dtype.kind not in "iu":
-            raise TypeError(f"rows must be integers, got {rows.dtype}")
         if rows.ndim != 1:
             raise ValueError(f"rows must have one axis, got shape {rows.shape}")
-        self.rows, self.values = rows, values
+        if rows.size == 0:
+            rows = rows.astype(np.int64)  # an empty list has no dtype of its own
+        if rows.dtype.kind not in "iu":
+            advice = ": pass numpy.flatnonzero of it" if rows.dtype == bool else ""
+            raise TypeError(f"rows must be integers, got {rows.dtype}{advice}")
+        self._rows, self.values = rows, values
+
+    @property
+    def rows(self):
+        """The rows: an array, whose elements may change; for another one, make another `RowGrad`."""
+        return self._rows
 
     def __repr__(self):
         return f"RowGrad(rows={self.rows!r}, values={self.values!r})"

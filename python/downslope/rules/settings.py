@@ -11,7 +11,7 @@ def _optional(check, *bounds, **options):
 _TABLE = {
     "clip_norm": (None, _optional(number, lower=0)),
     "nonfinite": ("propagate", lambda name, value: choice(name, value, ("propagate", "raise", "skip"))),
-    "state_dtype": (None, _optional(choice, ("bfloat16", "uint8"))),
+    "state_dtype": (None, lambda name, value: choice(name, value, (None, "bfloat16", "uint8"))),
     "rounding": ("nearest", lambda name, value: choice(name, value, ("nearest", "stochastic"))),
     "seed": (0, lambda name, value: integer(name, value, lower=0, upper=2**64 - 1)),
     "ema_decay": (None, _optional(number, lower=0, upper=1)),
