@@ -49,6 +49,9 @@ SURROUNDINGS = [
 # By name, since ml_dtypes' bfloat16 is no dtype that NumPy knows by itself.
 DTYPES = {name: np.dtype(getattr(ml_dtypes, name, name)) for name in ("float32", "float64", "float16", "bfloat16")}
 
+# What gradients may be for parameters of each dtype: whatever casts safely to what they are computed in.
+SAFE = {name: list(DTYPES) if name == "float64" else ["float32", "float16", "bfloat16"] for name in DTYPES}
+
 CASES = [(name, hyper) for name in ds.OPTIMIZERS for hyper in VARIANTS.get(name, [{}])]
 
 
@@ -147,6 +150,14 @@ def assert_same_bits(actual, expected, what=""):
     same = actual.reshape(-1).view(f"u{actual.itemsize}") == expected.reshape(-1).view(f"u{expected.itemsize}")
     same |= np.isnan(actual.reshape(-1)) & np.isnan(expected.reshape(-1))
     assert same.all(), f"{what}: {np.count_nonzero(~same)} of {same.size} differ, first at {np.argmin(same)}"
+
+
+def outcome(call):
+    """The type of the error that the call ends in, or None."""
+    try:
+        call()
+    except (FloatingPointError, RuntimeError) as error:
+        return type(error)
 
 
 def in_c_order(array):

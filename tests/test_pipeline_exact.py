@@ -8,12 +8,14 @@ from rule_cases import (
     CASES,
     DTYPES,
     LAYOUTS,
+    SAFE,
     TILE,
     assert_same_bits,
     assert_same_optimizers,
     case_id,
     gradients,
     on_threads,
+    outcome,
     pair,
 )
 
@@ -21,17 +23,6 @@ pytestmark = pytest.mark.usefixtures("silent")
 
 # Around the widths of vectors, and around what is summed, coded and shared out at a time.
 LENGTHS = [0, 1, 7, *(n + d for n in (16, 256, 512, TILE, 3 * TILE) for d in (-1, 0, 1))]
-
-# What gradients may be for parameters of each dtype: whatever casts safely to what they are computed in.
-SAFE = {name: list(DTYPES) if name == "float64" else ["float32", "float16", "bfloat16"] for name in DTYPES}
-
-
-def outcome(call):
-    """The type of the error that the call ends in, or None."""
-    try:
-        call()
-    except (FloatingPointError, RuntimeError) as error:
-        return type(error)
 
 
 def filled(rng, array):
