@@ -231,6 +231,7 @@ class Optimizer:
 
         moving = {i: self._scaled(i, g, count) for i, g in moving.items()}
 
+        self.last_grad_norm = None
         if self.clip_norm is not None or self.nonfinite != "propagate":
             self.last_grad_norm = norm(moving.values())
             if self.clip_norm is not None and self.last_grad_norm > self.clip_norm:
