@@ -211,6 +211,9 @@ def test_when_the_norm_is_known():
         assert opt.last_grad_norm == 5
         opt.step([None])
         assert opt.last_grad_norm == 0
+        opt.clip_norm, opt.nonfinite = None, "propagate"
+        opt.step([np.array([3.0, 4.0])])
+        assert opt.last_grad_norm is None
     opt = Optimizer("sgd", [np.zeros(2)], clip_value=1.0)
     opt.step([np.array([3.0, 4.0])])
     assert opt.last_grad_norm is None
@@ -357,17 +360,6 @@ def test_accumulation_adds_in_the_compute_type_and_copies():
     g[:] = 5
     opt.step()
     assert p == -1
-
-
-def test_a_step_with_gradients_leaves_the_accumulation_alone():
-    p = np.zeros(1)
-    opt = Optimizer("sgd", [p], lr=1.0)
-    opt.accumulate([np.array([4.0])])
-    opt.accumulate([np.array([4.0])])
-    opt.step([np.array([1.0])])
-    assert p == -1
-    opt.step()
-    assert p == -5
 
 
 # ---- the average of the parameters ----

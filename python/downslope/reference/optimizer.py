@@ -124,8 +124,8 @@ class Optimizer:
     ema : list of ndarray or None
         Averages of the parameters, flat, of T.
     last_grad_norm : float or None
-        The norm that `clip_norm` is compared to, of the last step; None without `clip_norm`, if `nonfinite` is
-        "propagate". A step that is skipped leaves it alone.
+        The norm that `clip_norm` is compared to, if the last step worked it out: for it, or because of `nonfinite`.
+        A step that is skipped leaves it alone.
     skipped_steps : int
 
     Examples
@@ -235,8 +235,8 @@ class Optimizer:
         if self.clip_norm is not None or self.nonfinite != "propagate":
             self.last_grad_norm = norm(moving.values())
             if self.clip_norm is not None and self.last_grad_norm > self.clip_norm:
-                factor = self.clip_norm / self.last_grad_norm
-                moving = {i: h.dtype.type(factor) * h for i, h in moving.items()}
+                for h in moving.values():
+                    h *= h.dtype.type(self.clip_norm / self.last_grad_norm)
 
         for i, h in moving.items():
             self._move(i, where[i], h)
@@ -255,11 +255,12 @@ class Optimizer:
     def _scaled(self, i, g, count):
         """The gradient of array `i`, up to where the norm is taken, of a sum of so many."""
         T = g.dtype.type
-        h = T(self.factor / count) * g
+        g *= T(self.factor / count)  # a copy of what was passed
         if self.clip_value is not None:
             c = T(self.clip_value)
-            h = np.where(h > c, c, np.where(h < -c, -c, h))
-        return h
+            g[g > c] = c
+            g[g < -c] = -c
+        return g
 
     def _move(self, i, where, h):
         """Weight decay, the rule and storage, for these elements of array `i`."""
@@ -280,12 +281,11 @@ class Optimizer:
         self.rule(p, h, s, self.steps[i], **self.hyper)
 
         self._encode_state(i, where, s)
-        if encode is None:
+        if encode is not None:
+            p = encode(p, self._random_bits(16, i, PARAMETER, where) if self.rounding == "stochastic" else None)
+        if not np.shares_memory(p, param):  # of 16 bits, of rows, or of a strided parameter
             flat[where] = p
-        else:
-            random = self._random_bits(16, i, PARAMETER, where) if self.rounding == "stochastic" else None
-            flat[where] = encode(p, random)
-        stored[...] = flat.reshape(stored.shape)
+            stored[...] = flat.reshape(stored.shape)
         if self.ema is not None:
             e = self.ema[i]
             e += T(1 - self.ema_decay) * (widened(param, T) - e)
@@ -323,7 +323,8 @@ class Optimizer:
         stored = self.state[i]
         for k, name in enumerate(self.slots):
             if self.state_dtype is None:
-                stored[name][where] = s[name]
+                if where is not EVERY:  # else it is the stored array itself
+                    stored[name][where] = s[name]
             elif self.state_dtype == "bfloat16":
                 stored[name][where] = bfloat16_encode(s[name], self._random_bits(16, i, k, where))
             else:
