@@ -53,6 +53,8 @@ DTYPES = {name: np.dtype(getattr(ml_dtypes, name, name)) for name in ("float32",
 SAFE = {name: list(DTYPES) if name == "float64" else ["float32", "float16", "bfloat16"] for name in DTYPES}
 
 CASES = [(name, hyper) for name in ds.OPTIMIZERS for hyper in VARIANTS.get(name, [{}])]
+# Those that take a RowGrad.
+ROW_CASES = [case for case in CASES if case[0] in ("sgd", "adagrad", "adam", "adamw")]
 
 
 def case_id(case):

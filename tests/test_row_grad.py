@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rule_cases import (
-    CASES,
     DTYPES,
+    ROW_CASES,
     SAFE,
     TILE,
     assert_same_bits,
@@ -23,7 +23,6 @@ import downslope as ds
 
 pytestmark = pytest.mark.usefixtures("silent")
 
-ROW_CASES = [case for case in CASES if case[0] in ("sgd", "adagrad", "adam", "adamw")]
 # Where a gradient of zero does nothing, so that standing still is what a dense gradient asks for, too.
 LAZY_IS_DENSE = [("sgd", {}), ("adagrad", {}), ("adagrad", {"lr_decay": 0.1, "initial_accumulator_value": 0.5})]
 
