@@ -54,6 +54,8 @@ SAFE = {name: list(DTYPES) if name == "float64" else ["float32", "float16", "bfl
 
 CASES = [(name, hyper) for name in ds.OPTIMIZERS for hyper in VARIANTS.get(name, [{}])]
 # Those that take a RowGrad.
+# Those whose state may be kept in fewer bits.
+CODED_CASES = [case for case in CASES if not case[1].get("centered")]
 ROW_CASES = [case for case in CASES if case[0] in ("sgd", "adagrad", "adam", "adamw")]
 
 

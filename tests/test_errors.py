@@ -795,3 +795,14 @@ def test_accumulated_gradients_elsewhere():
         assert snapshot(opt) == there
     opt.step()
     assert opt.step_count == 2
+
+
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "uint8"])
+def test_centered_needs_whole_state(state_dtype):
+    """The difference of two rounded averages may be zero where the gradient is not, and a step divides by its root."""
+    with pytest.raises(ValueError, match="^centered must be False with state_dtype="):
+        ds.RMSprop(np.zeros(3), centered=True, state_dtype=state_dtype)
+    opt = ds.RMSprop(np.zeros(3), state_dtype=state_dtype)
+    with pytest.raises(ValueError, match="^centered must be False with state_dtype="):
+        opt.param_groups[0]["centered"] = True
+    assert opt.param_groups[0]["centered"] is False and set(opt.state) - {"square_avg_scale"} == {"square_avg", "step"}

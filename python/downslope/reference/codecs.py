@@ -68,8 +68,8 @@ def uint8_encode(x, signed, random=None):
     """One byte for each element, and a scale for each block of 256, the last of which may be short.
 
     A byte is a floating-point number with 3 bits of fraction, relative to the block's scale, its largest magnitude.
-    Blocks with a scale go back to Dettmers et al. 2022. The scale is exact, so that where all elements of a block shrink
-    alike, nothing is rounded.
+    Blocks with a scale go back to Dettmers et al. 2022. The scale is exact, so that nothing is rounded where all
+    elements of a block shrink alike.
 
     - Unsigned, for what is never negative: code c is 2**e (1 + f/8) with 8 (e + 32) + f = c + 1, from 1.125 * 2**-32 to
       1 times the scale. No code is zero: beside a large second moment a tiny one comes back too large, which makes a
