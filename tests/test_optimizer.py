@@ -3,7 +3,11 @@
 import copy
 import inspect
 import pickle
+import threading
+import time
+from contextlib import ExitStack
 
+import ml_dtypes
 import numpy as np
 import pytest
 from rule_cases import CASES, assert_same_bits, assert_same_optimizers, case_id, pair
@@ -115,7 +119,7 @@ def test_hyper_parameters_may_change_between_steps(rng):
     for lr, betas in ((0.1, (0.9, 0.999)), (0.01, (0.5, 0.9)), (np.float32(0.5), [0.0, 0.0])):
         opt.lr = lr
         opt.param_groups[0]["betas"] = betas
-        ref.hyper.update(lr=float(lr), betas=betas)
+        ref.change(lr=float(lr), betas=betas)
         grads = [rng.standard_normal(5)]
         opt.step(grads)
         ref.step(grads)
@@ -145,6 +149,7 @@ CHANGED = {
     "decoupled_weight_decay": True,
     "maximize": True,
     "grad_scale": 0.5,
+    "clip_value": 0.25,
 }
 
 
@@ -166,10 +171,10 @@ def test_every_hyper_parameter_of_a_group_may_change_between_steps(name, rng):
                 changed.factor = group["grad_scale"] * (-1 if group["maximize"] else 1)
             elif key == "decoupled_weight_decay":
                 changed.decoupled = value
-            elif key == "weight_decay":
-                changed.weight_decay = value
+            elif key in ("weight_decay", "clip_value"):
+                setattr(changed, key, value)
             else:
-                changed.hyper[key] = value
+                changed.change(**{key: value})
         for _ in range(2):
             grads = [rng.standard_normal(p.shape) for p in start]
             opt.step(grads)
@@ -187,14 +192,18 @@ def test_an_option_that_needs_more_state_may_be_set_later(rng):
     ref.step(params_grad)
     m = opt.state[0]["exp_avg"]
     opt.param_groups[0]["amsgrad"] = True
-    ref.hyper["amsgrad"] = True
+    ref.change(amsgrad=True)
     opt.step()  # still bound
     ref.step(params_grad)
     assert_same_optimizers(opt, ref)
     assert opt.step_count == 2
     opt.param_groups[0]["amsgrad"] = False
+    ref.change(amsgrad=False)
     assert set(opt.state[0]) == {"exp_avg", "exp_avg_sq", "step"}
     assert np.shares_memory(opt.state[0]["exp_avg"], m)
+    opt.step()
+    ref.step(params_grad)
+    assert_same_optimizers(opt, ref)
 
 
 def test_a_schedule_is_called_with_the_step_to_come():
@@ -284,6 +293,92 @@ def test_going_on_from_a_copy_gives_the_same_bits(case, way, rng):
     np.testing.assert_equal(opt.state_dict(), twin.state_dict())
 
 
+# What holds for a whole optimizer, in any combination with the number formats.
+SETTINGS = [
+    {"clip_norm": 0.5, "nonfinite": "skip", "ema_decay": 0.9},
+    {"state_dtype": "bfloat16", "seed": 5, "rounding": "stochastic"},
+    {"state_dtype": "uint8", "seed": 2**64 - 1, "ema_decay": 0.5, "rounding": "stochastic"},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=case_id)
+@pytest.mark.parametrize("way", ["state_dict", "pickle", "deepcopy"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "nadam"])
+def test_settings_go_along(name, way, settings, rng):
+    dtypes = (np.float64, np.float16, ml_dtypes.bfloat16)
+    cls, options = ds.OPTIMIZERS[name], {"momentum": 0.9} if name == "sgd" else {}
+    grads = [[rng.standard_normal(300).astype(dtype) for dtype in dtypes] for _ in range(8)]
+    grads[2][1][7] = np.nan
+    opt = cls([np.ones(300, dtype) for dtype in dtypes], **options, **settings, clip_value=1.5)
+    for g in grads[:4]:
+        opt.step(g)
+    if way == "state_dict":
+        other = {key: 0.25 if key == "ema_decay" else settings[key] for key in settings if key.endswith(("dtype", "y"))}
+        twin = cls([p.copy() for p in opt.params], **other)
+        twin.load_state_dict(opt.state_dict())
+    else:
+        twin = copy.deepcopy(opt) if way == "deepcopy" else pickle.loads(pickle.dumps(opt))
+    assert all(getattr(twin, key) == value for key, value in settings.items())
+    assert twin.skipped_steps == opt.skipped_steps == (settings.get("nonfinite") == "skip")
+    for g in grads[4:]:
+        opt.step(g)
+        twin.step(g)
+    for p, q in zip(opt.params, twin.params, strict=True):
+        assert p.tobytes() == q.tobytes()
+    if opt.ema is not None:
+        for p, q in zip(opt.ema, twin.ema, strict=True):
+            assert p.tobytes() == q.tobytes() and not np.shares_memory(p, q)
+    np.testing.assert_equal(opt.state_dict(), twin.state_dict())
+
+
+def test_what_a_state_dict_holds():
+    opt = ds.Adam(
+        [np.ones(2), np.ones(300)], clip_norm=2.0, seed=7, nonfinite="skip", state_dtype="uint8", ema_decay=0.5
+    )
+    opt.step([np.full(2, np.nan), None])
+    opt.step([np.ones(2), None])
+    saved = opt.state_dict()
+    assert {name: saved[name] for name in ("rule", "step_count", "skipped_steps")} == {
+        "rule": "adam",
+        "step_count": 1,
+        "skipped_steps": 1,
+    }
+    assert saved["settings"] == {
+        "clip_norm": 2.0,
+        "nonfinite": "skip",
+        "state_dtype": "uint8",
+        "rounding": "nearest",
+        "seed": 7,
+        "ema_decay": 0.5,
+    }
+    slots = {name: (array.shape, array.dtype) for name, array in saved["state"][1].items() if name != "step"}
+    assert slots == {
+        "exp_avg": ((300,), np.uint8),
+        "exp_avg_scale": ((2,), np.float32),
+        "exp_avg_sq": ((300,), np.uint8),
+        "exp_avg_sq_scale": ((2,), np.float32),
+    }
+    assert [slots["step"] for slots in saved["state"].values()] == [1, 0]
+    assert list(saved["ema"]) == [0, 1]
+    assert_same_bits(saved["ema"][0], opt.ema[0])
+    opt.step([np.ones(2), None])
+    assert not np.array_equal(saved["ema"][0], opt.ema[0])
+    assert ds.Adam([np.ones(2)]).state_dict()["ema"] == {}
+
+
+def test_accumulated_gradients_stay_behind_in_a_state_dict_and_go_along_in_a_copy():
+    opt = ds.SGD([np.zeros(2)], lr=1.0)
+    opt.accumulate([np.ones(2)])
+    twin, loaded = copy.deepcopy(opt), ds.SGD([np.zeros(2)], lr=1.0)
+    loaded.load_state_dict(opt.state_dict())
+    opt.zero_grad()
+    twin.step()
+    assert twin.params[0].tolist() == [-1, -1]
+    for without in (opt, loaded):
+        with pytest.raises(RuntimeError, match="no gradients"):
+            without.step()
+
+
 def half_of(step):
     return 0.5 / step
 
@@ -363,6 +458,11 @@ def test_repr_shows_what_differs_from_the_defaults():
         "    group 1: 1 array, lr=0.5, betas=(0.5, 0.9))",
     ]
     assert "weight_decay=0.01" in repr(ds.AdamW(np.ones(1)))
+    opt = ds.SGD(np.ones(1), clip_value=2.0, clip_norm=0.5, ema_decay=0.9, seed=0)
+    assert repr(opt).splitlines() == [
+        "SGD(1 array of 1 elements, step_count=0, clip_norm=0.5, ema_decay=0.9",
+        "    group 0: 1 array, lr=0.01, clip_value=2.0)",
+    ]
 
 
 def test_the_signature_shows_the_keyword_options():
@@ -379,6 +479,52 @@ def test_hyper_parameters_are_no_attributes():
         opt.betas = (0.5, 0.5)
     opt.name = "mine"
     assert opt.name == "mine"
+
+
+def test_what_holds_for_all_groups_are_attributes():
+    opt = ds.SGD([np.zeros(1, np.float16)], lr=1.0, ema_decay=0.5)
+    assert (opt.clip_norm, opt.nonfinite, opt.rounding, opt.seed, opt.ema_decay) == (
+        None,
+        "propagate",
+        "nearest",
+        0,
+        0.5,
+    )
+    opt.clip_norm, opt.nonfinite, opt.ema_decay, opt.seed = 0.5, "skip", 0.75, np.uint64(2**64 - 1)
+    opt.step([np.ones(1, np.float16)])
+    opt.step([np.full(1, np.nan, np.float16)])
+    assert opt.params[0].item() == -0.5 and opt.ema[0].item() == -0.125
+    assert (opt.last_grad_norm, opt.step_count, opt.skipped_steps) == (1.0, 1, 1)
+    opt.clip_norm, opt.nonfinite = None, "propagate"
+    opt.step([np.ones(1, np.float16)])
+    assert opt.params[0].item() == -1.5 and opt.last_grad_norm is None
+    assert type(opt.seed) is int
+    with pytest.raises(AttributeError, match="'SGD' object has no attribute 'clip_value'"):
+        opt.clip_value  # noqa: B018
+    with pytest.raises(AttributeError, match=r"clip_value is set in the groups: opt.param_groups\[0\]\['clip_value'\]"):
+        opt.clip_value = 1.0
+
+
+def test_two_threads_that_step_by_the_same_sums():
+    """The later one finds none."""
+    opt = ds.SGD([np.zeros(1)], lr=1.0)
+    opt.accumulate([np.ones(1)])
+    errors = []
+
+    def step():
+        try:
+            opt.step()
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=step)
+    with opt._stepper:  # which the thread waits for, in the midst of its step
+        thread.start()
+        time.sleep(0.05)
+        opt.step()
+    thread.join()
+    assert errors == ["step() has no gradients: pass them, or bind(grads) once"]
+    assert opt.params[0].item() == -1 and opt.step_count == 1
 
 
 def test_setting_a_hyper_parameter_keeps_gradients_and_state_as_they_are():
@@ -536,10 +682,45 @@ class TestSchedulesThatMeddle:
             return 0.5
 
         opt = ds.SGD([np.ones(1)], lr=schedule)
-        with pytest.raises(ValueError, match="grads must have 2 arrays"):
+        with pytest.raises(ValueError, match="^grads must have 2 arrays, as params has since .*, got 1$"):
             opt.step([np.ones(1)])
         opt.step([np.ones(1)] * 2)
         assert [p.item() for p in opt.params] == [0.5, 0.5]
+
+    def test_with_the_groups_of_what_is_accumulated(self):
+        """What has been added up stays, and is applied by the next step."""
+
+        def schedule(step):
+            if len(opt.param_groups) == 1:
+                opt.add_param_group({"params": np.ones(1)})
+            return 0.5
+
+        opt = ds.SGD([np.ones(1)], lr=schedule)
+        opt.accumulate([np.ones(1)])
+        with pytest.raises(ValueError, match="^grads must have 2 arrays"):
+            opt.step()
+        opt.step()
+        assert [p.item() for p in opt.params] == [0.5, 1.0]
+        assert [int(slots["step"]) for slots in opt.state] == [1, 0]
+
+    def test_with_what_holds_for_all_groups(self):
+        def schedule(step):
+            opt.clip_norm = 0.5
+            return 1.0
+
+        opt = ds.SGD([np.ones(1)], lr=schedule)
+        opt.step([np.ones(1)])
+        assert opt.params[0].item() == 0.5 and opt.last_grad_norm == 1
+
+    def test_with_where_the_parameters_are(self):
+        def schedule(step):
+            swapped.enter_context(opt.swap_ema())
+            return 1.0
+
+        opt = ds.SGD([np.ones(1)], lr=schedule, ema_decay=0.5)
+        with ExitStack() as swapped, pytest.raises(RuntimeError, match=r"^step\(\) inside swap_ema\(\)"):
+            opt.step([np.ones(1)])
+        assert opt.params[0].item() == 1 and opt.step_count == 0
 
     def test_by_failing(self):
         def schedule(step):

@@ -154,20 +154,31 @@ class Optimizer:
         ema_decay=None,
         **hyper,
     ):
-        self.rule, self.params, self.hyper = RULES[rule], list(params), hyper
+        self.rule, self.params = RULES[rule], list(params)
         self.weight_decay, self.decoupled = weight_decay, decoupled_weight_decay
         self.factor = -grad_scale if maximize else grad_scale
         self.clip_value, self.clip_norm, self.nonfinite = clip_value, clip_norm, nonfinite
         self.state_dtype, self.rounding, self.seed = state_dtype, rounding, seed
         self.ema_decay = ema_decay
         self.ema = None if ema_decay is None else [widened(param, compute_type(param)) for param in self.params]
-        made = {}
-        self.rule(np.zeros(0), np.zeros(0), made, 1, **hyper)  # a step of no elements shows what state it keeps
-        self.slots = [name for name in made if name != "mu_product"]
         self.state = [{} for _ in self.params]
         self.steps = [0 for _ in self.params]
         self.accumulated, self.accumulations = [None for _ in self.params], 0
         self.last_grad_norm, self.skipped_steps = None, 0
+        self.hyper = {}
+        self.change(**hyper)
+
+    def change(self, **hyper):
+        """Other hyper-parameters from here on; state that they newly ask for starts afresh, other state is gone."""
+        self.hyper |= hyper
+        made = {}
+        self.rule(np.zeros(0), np.zeros(0), made, 1, **self.hyper)  # a step of no elements shows what state it keeps
+        self.slots = [name for name in made if name != "mu_product"]
+        for i, (param, old) in enumerate(zip(self.params, self.state, strict=True)):
+            if old:
+                new = self._new_state(param.size, compute_type(param))
+                kept = {name: old[name] for name in old if name in new or name in made}
+                self.state[i] = new | kept
 
     @property
     def lr(self):
