@@ -78,9 +78,9 @@ def test_the_decay_may_change_but_not_whether_there_is_one():
     opt.ema_decay = 0.0
     opt.step(np.ones(1))
     assert opt.ema.tolist() == [-1.0]
-    with pytest.raises(AttributeError, match="ema_decay is 0.0 since the optimizer was made, .* got None"):
+    with pytest.raises(AttributeError, match="ema_decay must stay a number, got None"):
         opt.ema_decay = None
-    with pytest.raises(AttributeError, match="ema_decay is None since the optimizer was made, .* got 0.5"):
+    with pytest.raises(AttributeError, match="ema_decay must stay None, got 0.5"):
         ds.SGD(p).ema_decay = 0.5
     for bad in (-0.1, 1.0, np.nan):
         with pytest.raises(ValueError, match="ema_decay must be >= 0 and < 1"):
@@ -166,7 +166,7 @@ def test_what_may_not_happen_inside():
     with opt.swap_ema():
         for call in (opt.step, lambda: opt.step(np.ones(2)), lambda: copy.deepcopy(opt), opt.swap_ema().__enter__):
             with pytest.raises(
-                RuntimeError, match=r"inside swap_ema\(\): the parameters do not stand where they belong"
+                RuntimeError, match=r"inside swap_ema\(\), where the parameters are not where they belong"
             ):
                 call()
         assert p.tolist() == [0.5, 0.5]
