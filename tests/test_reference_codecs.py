@@ -86,9 +86,9 @@ def test_all_patterns_decode(encode, decode, all_values):
 @pytest.mark.filterwarnings("ignore:invalid value")  # of signalling NaNs
 @FORMATS
 def test_all_patterns_come_back(encode, decode, all_values):
-    """To nearest, and with the least random bits and all but the most."""
+    """To nearest, and whatever the random bits: a number that is one of the format never moves."""
     nan = np.isnan(all_values.astype(np.float32))
-    for random in (None, 0, 1, 0x7FFF, 0x8000, 0xFFFD):
+    for random in (None, 0, 1, 0x7FFF, 0x8000, 0xFFFF):
         bits = None if random is None else np.full(CODES.size, random, np.uint32)
         code = encode(decode(CODES), bits)
         assert code.dtype == np.uint16
@@ -120,7 +120,7 @@ def test_stochastic_rounding_ends_at_a_neighbour(encode, decode, all_values):
     code = x.astype(all_values.dtype).view(np.uint16)
     down = code - (np.abs(decode(code)) > np.abs(x))  # infinity, too, is above the largest
     up = down + (decode(down) != x)
-    for random in (0, 1, 0x1234, 0x7FFF, 0x8000, 0xEDCB, 0xFFFD):
+    for random in (0, 1, 0x1234, 0x7FFF, 0x8000, 0xEDCB, 0xFFFF):
         rounded = encode(x, np.full(x.size, random, np.uint32))
         in_range = np.abs(x) < 2.0**16 if all_values is FLOAT16 else True
         assert ((rounded == down) | (rounded == up) | ~in_range).all()
@@ -158,7 +158,7 @@ def test_float64_rounds_stochastically_as_if_directly():
 
 
 def test_halves_go_up_as_often_as_they_should():
-    """13 of the random bits decide between normal halves; between subnormal ones all 16, as float32 adds them."""
+    """13 of the random bits decide."""
     rng = np.random.default_rng(4)
     for x in f32(*rng.uniform(-1e4, 1e4, 30), *rng.uniform(-(2.0**-14), 2.0**-14, 30), 1 / 3, 2.0**-25, 1e-9):
         code = float16_encode(np.full(RANDOM16.size, x), RANDOM16)
@@ -177,7 +177,7 @@ def values_of_codes(signed):
     numbers = []
     for code in range(256):
         exponent, fraction = divmod((code & 127 if signed else code) + 1, 8)
-        number = math.ldexp(1 + fraction / 8, exponent - (15 if signed else 31))
+        number = math.ldexp(1 + fraction / 8, exponent - (16 if signed else 32))
         if signed:
             number = 0.0 if code & 127 == 0 else -number if code & 128 else number
         numbers.append(number)
@@ -201,7 +201,7 @@ def round_trip(x, signed, random=None):
 @SIGNS
 def test_all_codes_decode(signed):
     codes = np.arange(256, dtype=np.uint8)
-    for scale in f32(1, 0.5, 2.0**-95, 2.0**126):
+    for scale in f32(1, 0.5, 2.0**-90, 2.0**126, 0.3, LARGEST):
         assert_same(uint8_decode(codes, f32(scale), signed), values_of_codes(signed) * scale)
     assert_array_equal(uint8_decode(codes, f32(0), signed), 0)
     assert np.isnan(uint8_decode(codes, f32(np.nan), signed)).all()
@@ -209,18 +209,17 @@ def test_all_codes_decode(signed):
 
 def test_the_range_of_the_codes():
     unsigned, signed = values_of_codes(False), values_of_codes(True)
-    assert (unsigned[0], unsigned[-1]) == (1.125 * 2.0**-31, 2)
-    assert (signed[1], signed[127], signed[255]) == (1.25 * 2.0**-15, 2, -2)
+    assert (unsigned[0], unsigned[-1]) == (1.125 * 2.0**-32, 1)
+    assert (signed[1], signed[127], signed[255]) == (1.25 * 2.0**-16, 1, -1)
     assert (unsigned[1:] / unsigned[:-1]).max() == (signed[2:128] / signed[1:127]).max() == 1.125
 
 
 @SIGNS
 def test_all_codes_come_back(signed):
-    """Beside a 1 that sets the scale; but the last code, 2, would set it itself. No random bits move them."""
-    values = values_of_codes(signed)
-    codes = np.delete(np.arange(256), [127, 128, 255] if signed else 255)  # 128 is a zero, which has no sign
+    """Beside a 1 that sets the scale. No random bits move them."""
+    codes = np.delete(np.arange(256), [128] if signed else [])  # 128 is a zero, which has no sign
     x = np.zeros((256, 256), np.float32)
-    x[:, 0], x[:, 1] = 1, np.where(np.abs(values) == 2, 0, values)
+    x[:, 0], x[:, 1] = 1, values_of_codes(signed)
     for random in (0, 1, 0x7FFFF, 0x80000, 0xFFFFF):
         stored, scales = uint8_encode(x.reshape(-1), signed, np.full(x.size, random, np.uint32))
         assert_array_equal(stored.reshape(256, 256)[codes, 1], codes)
@@ -229,12 +228,29 @@ def test_all_codes_come_back(signed):
 
 @SIGNS
 def test_codes_are_stable(signed):
-    """What has been stored once is stored again without a change: rounding is no drift."""
+    """What has been stored once is stored again without a change: rounding is no drift.
+
+    But for 16 in 2^20 random numbers: the product with the scale's inverse may be some units in the last place off.
+    """
     rng = np.random.default_rng(6)
     x = (rng.standard_normal(2000) * 10.0 ** rng.uniform(-12, 0, 2000)).astype(np.float32)
     once = round_trip(x if signed else np.abs(x), signed)
-    for random in (np.zeros(2000, np.uint32), np.full(2000, 0xFFFFF, np.uint32)):
+    for random in (np.full(2000, 8, np.uint32), np.full(2000, 0xFFFF7, np.uint32)):
         assert_same(round_trip(once, signed, random), once)
+
+
+@SIGNS
+def test_a_block_that_shrinks_as_a_whole_is_not_rounded(signed):
+    """Averages do so under vanishing gradients. Only the scale moves, which is exact."""
+    rng = np.random.default_rng(10)
+    x = rng.standard_normal(1000).astype(np.float32)
+    first, scales = uint8_encode(x if signed else np.abs(x), signed, rng.integers(0, 2**20, 1000, np.uint32))
+    for _ in range(1000):
+        values = uint8_decode(first, scales, signed) * np.float32(0.999)
+        codes, smaller = uint8_encode(values, signed, rng.integers(8, 2**20 - 8, 1000, np.uint32))
+        assert_array_equal(codes, first)
+        assert_array_equal(smaller, scales * np.float32(0.999))
+        scales = smaller
 
 
 @SIGNS
@@ -242,16 +258,17 @@ def test_codes_are_stable(signed):
 def test_the_error_is_less_than_an_eighth(signed, T):
     """And rounding ends at a neighbour, from the largest of a block down to the smallest that has a code."""
     rng = np.random.default_rng(7)
-    octaves = 15 if signed else 31
+    octaves = 16 if signed else 32
     x = 2.0 ** rng.uniform(0.33 - octaves, 0, (200, 256)) * 10.0 ** rng.uniform(-25, 35, (200, 1))
     x *= rng.choice([-1, 1], x.shape) if signed else 1
     x[:, 7] = 1.0001 * np.abs(x).max(axis=1)
     x = x.astype(T).reshape(-1)
     values = values_of_codes(signed)
-    values = np.unique(values if signed else np.append(values, 0))
-    scale = 2.0 ** np.floor(np.log2(np.abs(x).reshape(200, 256).max(axis=1))).repeat(256)
-    above = np.searchsorted(values, x / scale, side="left")
-    for random in (None, np.zeros(x.size, np.uint32), np.full(x.size, 0xFFFFF, np.uint32)):
+    values = np.unique(values if signed else np.append(values, f32(0)))
+    scale = float32_toward_zero(np.abs(x).reshape(200, 256).max(axis=1)).repeat(256)
+    above = np.searchsorted(values, np.clip(x / scale.astype(float), -1, 1), side="left")
+    # Not by the last 8 random numbers of either end: the ratio to the scale may be some units in the last place off.
+    for random in (None, np.full(x.size, 8, np.uint32), np.full(x.size, 0xFFFF7, np.uint32)):
         y = round_trip(x, signed, random)
         assert (np.abs(y - x) < np.abs(x) / 8).all()
         assert ((y == values[above] * scale) | (y == values[above - 1] * scale)).all()
@@ -261,11 +278,11 @@ def test_the_error_is_less_than_an_eighth(signed, T):
 def test_codes_go_up_as_often_as_they_should(signed):
     """All 2^20 random numbers: the mean of what comes back is the number, exactly."""
     rng = np.random.default_rng(8)
-    lowest = 1.25 * 2.0**-15 if signed else 1.125 * 2.0**-31
-    for number in np.exp2(rng.uniform(math.log2(lowest), 1, 12)).tolist() + [lowest, 1.9999]:
+    lowest = 1.25 * 2.0**-16 if signed else 1.125 * 2.0**-32
+    for number in np.exp2(rng.uniform(math.log2(lowest), 0, 12)).tolist() + [lowest, 0.9999]:
         number *= -1 if signed and rng.integers(2) else 1
-        x = np.full(RANDOM20.size + 2**12, number, np.float32)
-        x[::257][: 2**12 + 16] = 1  # one to set the scale at least in every block ...
+        x = np.full(RANDOM20.size + 2**13, number, np.float32)
+        x[::256] = 1  # one to set the scale in every block ...
         others = x != 1
         others &= np.cumsum(others) <= RANDOM20.size  # ... and as many others as there are random numbers
         x, others = x[: np.flatnonzero(others)[-1] + 1], others[: np.flatnonzero(others)[-1] + 1]
@@ -279,8 +296,8 @@ def test_codes_go_up_as_often_as_they_should(signed):
 @SIGNS
 def test_nearest_for_initial_values(signed):
     """To nearest, with halves going away from zero."""
-    x = f32(1, 1 + 1 / 16 - 2.0**-23, 1 + 1 / 16, 1.1875, 1.1875 - 2.0**-23, 1.9375, 0.53125)
-    expected = f32(1, 1, 1.125, 1.25, 1.125, 2, 0.5625)
+    x = f32(1, 17 / 32 - 2.0**-24, 17 / 32, 19 / 32, 19 / 32 - 2.0**-24, 31 / 32, 17 / 64)
+    expected = f32(1, 0.5, 0.5625, 0.625, 0.5625, 1, 0.28125)
     for sign in (1, -1) if signed else (1,):
         codes, scales = uint8_encode(sign * x, signed)
         assert_array_equal(scales, 1)
@@ -294,7 +311,7 @@ def test_a_block_of_zeros(signed):
     x[300] = 5  # in the second block; the first and the last have nothing
     for random in (None, np.full(600, 0xFFFFF, np.uint32)):
         codes, scales = uint8_encode(x, signed, random)
-        assert_array_equal(scales, f32(0, 4, 0))
+        assert_array_equal(scales, f32(0, 5, 0))
         y = uint8_decode(codes, scales, signed)
         assert_array_equal(y[:256], 0)
         assert_array_equal(y[512:], 0)
@@ -303,22 +320,22 @@ def test_a_block_of_zeros(signed):
 
 
 def test_nothing_beside_something_is_small_but_not_zero():
-    """Without a sign; the root of what comes back, which a step is divided by, is 1/44,000 of the largest's."""
+    """Without a sign; the root of what comes back, which a step is divided by, is 1/62,000 of the largest's."""
     x = f32(3, 0, 1e-20, 1e-40, 1e-45)
     for random in (0, 0xFFFFF):
         y = round_trip(x, False, np.full(5, random, np.uint32))
-        assert_array_equal(y[1:], 1.125 * 2.0**-30)
+        assert_array_equal(y[1:], 3 * 1.125 * 2.0**-32)
 
 
 def test_small_numbers_with_a_sign_become_zero():
-    """Below 1.125 * 2^-15 of the scale always; from there to the first code, 1.25 * 2^-15, sometimes."""
-    tiny = 1.125 * 2.0**-15
+    """Below 1.125 * 2^-16 of the scale always; from there to the first code, 1.25 * 2^-16, sometimes."""
+    tiny = 1.125 * 2.0**-16
     x = f32(1, 0, np.nextafter(f32(tiny), f32(0))[0], -1e-6, 1e-45, -0.0)
     y = round_trip(x, True, np.full(6, 0xFFFFF, np.uint32))
     assert_same(y, f32(1, 0, 0, 0, 0, 0))
-    x = f32(1, 1.1875 * 2.0**-15, -1.1875 * 2.0**-15)
+    x = f32(1, 1.1875 * 2.0**-16, -1.1875 * 2.0**-16)
     assert_array_equal(round_trip(x, True, np.full(3, 0x7FFFF, np.uint32)), f32(1, 0, 0))
-    assert_array_equal(round_trip(x, True, np.full(3, 0x80000, np.uint32)), f32(1, 1.25 * 2.0**-15, -1.25 * 2.0**-15))
+    assert_array_equal(round_trip(x, True, np.full(3, 0x80000, np.uint32)), f32(1, 1.25 * 2.0**-16, -1.25 * 2.0**-16))
 
 
 @SIGNS
@@ -340,40 +357,41 @@ def test_what_is_not_finite_takes_its_block_along(signed, bad):
 def test_blocks_are_of_256_and_the_last_may_be_short(signed, size):
     x = 10.0 ** -np.arange(size // 256 + 1).repeat(256)[:size].astype(np.float32)
     codes, scales = uint8_encode(x, signed, np.zeros(size, np.uint32))
-    expected = 2.0 ** np.floor(np.log2(x[::256]))
     assert scales.shape == (math.ceil(size / 256),)
-    assert_array_equal(scales, expected)
+    assert_array_equal(scales, x[::256])
     y = uint8_decode(codes, scales, signed)
     assert (np.abs(y - x) <= x / 8).all()
 
 
 @SIGNS
 def test_subnormals_have_the_least_scale(signed):
-    """2^-95, so that no code stands for a subnormal. They are stored as zero, or as the smallest code."""
-    for top in (1e-45, 1e-40, 2.0**-126, 2.0**-95, 1.9 * 2.0**-95):
-        codes, scales = uint8_encode(f32(top, top / 3), signed, np.zeros(2, np.uint32))
-        assert scales == 2.0**-95
-        if top < 1e-37:
-            assert_array_equal(uint8_decode(codes, scales, signed), 0 if signed else 1.125 * 2.0**-126)
-    assert uint8_encode(f32(2.0**-94), signed, np.zeros(1, np.uint32))[1] == 2.0**-94
+    """The smallest normal number, so that its inverse is finite; they are stored relative to that."""
+    for top in (1e-45, 1e-42, 1e-40, 2.0**-127):
+        x = f32(top, top / 3)
+        codes, scales = uint8_encode(x, signed, np.zeros(2, np.uint32))
+        assert scales == 2.0**-126
+        y = uint8_decode(codes, scales, signed)
+        assert (np.abs(y - x) <= np.where(x * 2.0**126 < 2.0**-15, x, x / 8) + 2.0**-149).all()
+    for top in (2.0**-126, 1.5 * 2.0**-126, 2.0**-100):
+        assert uint8_encode(f32(top), signed, np.zeros(1, np.uint32))[1] == f32(top)
 
 
 @SIGNS
 def test_huge_numbers(signed):
-    """The largest number may be rounded up to 2^128, which is infinity; cut from float64, nothing else becomes it."""
+    """Cut from float64, they do not become infinite; nor does rounding make them so."""
     for x in (f32(LARGEST), np.array([1e200]), np.array([3.41e38])):
-        assert_array_equal(round_trip(x, signed, np.zeros(1, np.uint32)), f32(1.875 * 2.0**127))
-        assert_array_equal(round_trip(x, signed, np.full(1, 0xFFFFF, np.uint32)), f32(np.inf))
+        for random in (0, 8, 0xFFFFF):
+            y = round_trip(x, signed, np.full(1, random, np.uint32))
+            assert y in (f32(LARGEST), f32(LARGEST) * f32(0.9375)) and (random == 0 or y == f32(LARGEST))
     assert np.isnan(round_trip(np.array([np.inf]), signed)).all()
-    assert round_trip(f32(1.875 * 2.0**127), signed, np.full(1, 0xFFFFF, np.uint32)) == f32(1.875 * 2.0**127)
 
 
 def test_float64_is_cut_first():
     """A number just below a power of two keeps the scale below it."""
-    below = np.array([1 - 2.0**-40, 0.5])
-    codes, scales = uint8_encode(below, True, np.zeros(2, np.uint32))
-    assert_array_equal(scales, f32(0.5))
-    assert_array_equal(uint8_decode(codes, scales, True), f32(0.9375, 0.5))
+    below = np.array([1 - 2.0**-40, 0.25])
+    codes, scales = uint8_encode(below, True, np.full(2, 8, np.uint32))
+    assert_array_equal(scales, f32(1 - 2.0**-24))
+    assert_array_equal(uint8_decode(codes, scales, True), f32(1 - 2.0**-24, 0.25 * (1 - 2.0**-24)))
 
 
 # ---- why state is never rounded to nearest ----
@@ -381,7 +399,10 @@ def test_float64_is_cut_first():
 
 @pytest.mark.parametrize("codec", ["bfloat16", "unsigned", "signed"])
 def test_a_moving_average_rounded_to_nearest_stands_still(codec):
-    """With beta = 0.999, fed with zeros: rounded stochastically it decays as 0.999^t on average, to nearest never."""
+    """With beta = 0.999, fed with zeros: rounded stochastically it decays as 0.999^t on average, to nearest never.
+
+    In 8 bits that is so beside an element that stays, and with it the scale.
+    """
 
     def stored(x, bits):
         if codec == "bfloat16":
@@ -391,7 +412,9 @@ def test_a_moving_average_rounded_to_nearest_stands_still(codec):
 
     rng = np.random.default_rng(9)
     stuck = decaying = np.ones(20000, np.float32)
+    beta = np.full(20000, 0.999, np.float32)
+    beta[::256] = 1
     for _ in range(1000):
-        stuck, decaying = (stored(np.float32(0.999) * x, bits) for x, bits in ((stuck, None), (decaying, 16)))
+        stuck, decaying = (stored(beta * x, bits) for x, bits in ((stuck, None), (decaying, 16)))
     assert_array_equal(stuck, 1)
-    assert_allclose(decaying.mean(), 0.999**1000, rtol=0.01)
+    assert_allclose(decaying[beta < 1].mean(), 0.999**1000, rtol=0.01)

@@ -14,6 +14,7 @@ from downslope.reference.codecs import (
     bfloat16_encode,
     float16_decode,
     float16_encode,
+    float32_toward_zero,
     uint8_decode,
     uint8_encode,
 )
@@ -471,7 +472,7 @@ def test_state_is_decoded_for_the_rule_and_encoded_after_it(rule, options, state
             if state_dtype == "uint8":
                 store["sum"], store["sum_scale"] = uint8_encode(x, False)
             s = decoded(store, state_dtype, T)
-            assert s["sum"][0] == {"bfloat16": 77 / 256, "uint8": 0.3125}[state_dtype]
+            assert s["sum"][0] == {"bfloat16": 77 / 256, "uint8": float32_toward_zero(x)[0]}[state_dtype]
         RULES[rule](q, g.reshape(-1).astype(T), s, t, **options)
         store = {}
         slots = [name for name in s if name != "mu_product"]
@@ -699,13 +700,10 @@ def test_rounded_state_converges_where_the_average_can_follow():
 def test_rounded_state_where_the_average_lags_behind(monkeypatch):
     """beta2 = 0.999 cannot forget that fast: the average of squares only decays, for 10,000 steps.
 
-    Every step multiplies it by 0.999, rounded to one neighbour or the other: a random walk, without a drift, whose
-    relative variance grows by the spacing of codes times 0.001 a step. Adam divides by the root, whose mean it shifts:
-    bfloat16 loses a percent or two, 8 bits a fifth to a half (0.21 to 0.60 in 8 runs). Rounded to nearest the average
-    does not decay at all, and the loss is hundreds of times what it should be.
+    In 8 bits the exact scale of a block follows. In bfloat16, rounded to nearest, nothing decays, and the loss is
+    hundreds of times what it should be.
     """
     exact = final_loss(None, 0.999, 0)
-    assert final_loss("bfloat16", 0.999, 0) / exact == pytest.approx(1, abs=0.05)
-    assert final_loss("uint8", 0.999, 0) / exact == pytest.approx(1.35, abs=0.25)
     for state_dtype in ("bfloat16", "uint8"):
-        assert final_loss(state_dtype, 0.999, 0, True, monkeypatch) > 100 * exact
+        assert final_loss(state_dtype, 0.999, 0) / exact == pytest.approx(1, abs=0.05), state_dtype
+    assert final_loss("bfloat16", 0.999, 0, True, monkeypatch) > 100 * exact
