@@ -18,7 +18,7 @@ def bits(arrays):
 
 def snapshot(opt):
     """All that a call may change, arrays by their bits."""
-    accumulated, sums = opt._accumulated or (0, [])
+    accumulated, sums = opt._stepper.accumulated, opt._stepper.sums
     return {
         "params": bits(opt.params),
         "state": [dict(zip(slots, bits(slots.values()), strict=True)) for slots in opt.state],

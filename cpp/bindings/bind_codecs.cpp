@@ -43,9 +43,19 @@ Floats decode_blocks(const Codes& codes, const Floats& scales, bool never_negati
     return values;
 }
 
+// The same memory in an array whose base is nothing that Python could give other memory.
+py::array fixed_in_place(const py::array& array) {
+    auto* owner = new py::array(array);
+    const py::capsule base(owner, [](void* pointer) { delete static_cast<py::array*>(pointer); });
+    return py::array(array.dtype(), std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim()),
+                     std::vector<py::ssize_t>(array.strides(), array.strides() + array.ndim()), array.data(), base);
+}
+
 }  // namespace
 
 void bind_codecs(py::module_& module) {
+    module.def("fixed_in_place", &fixed_in_place, py::arg("array"),
+               "The array in memory that nobody can take away by resizing it.");
     module.def(
         "storage_of",
         [](const py::array& array) -> py::object {

@@ -23,9 +23,11 @@ namespace {
 
 struct CheckedGradient {
     bool present = false;
-    bool is_bfloat16 = false;  // though its array, of another library, is of their bits
-    bool is_of_rows = false;   // though there may be none
-    Snapshot snapshot;         // of the array that `gradient` was taken of
+    bool is_bfloat16 = false;              // though its array, of another library, is of their bits
+    bool is_of_rows = false;               // though there may be none
+    std::vector<std::int64_t> named_rows;  // what a RowGrad has, as it was before all checks
+    SharedArray row_values;
+    Snapshot snapshot;  // of the array that `gradient` was taken of
     Gradient gradient;
     RowSums<float> rows32;  // what `gradient` is of, where rows were given
     RowSums<double> rows64;
@@ -70,11 +72,13 @@ public:
     }
     void unlock() { mutex_.unlock(); }
 
-    // Takes these groups and arrays in place of what it had. Bound gradients stay, if there are as many, and are
-    // examined again at the next step.
-    void install(const std::vector<GroupValues>& groups, const py::list& rows, std::int64_t steps) {
+    // Takes these groups and arrays in place of what it had, and writes `facts` into the dict `owner`, in one go: no
+    // signal can come between. Bound gradients stay, if there are as many, and are examined again at the next step.
+    void install(const std::vector<GroupValues>& groups, const py::list& rows, std::int64_t steps,
+                 const py::dict& owner, const py::dict& facts) {
         const Turn turn(*this);
         Captured captured(rows);
+        if (captured_) check_params();
         std::vector<Group> made;
         std::vector<bool> scheduled;
         for (const GroupValues& group : groups) {
@@ -84,8 +88,11 @@ public:
         const std::size_t count = captured.params.size();
         std::vector<CheckedGradient> passed(count), bound(count);
         views_.reserve(count);
-        stepper_.emplace(std::move(made), captured.arrays);
-        stepper_->settings = settings_;
+        Stepper stepper(std::move(made), captured.arrays);
+        stepper.settings = settings_;
+        while (sums_.size() < count) sums_.append(py::none());
+        if (PyDict_Update(owner.ptr(), facts.ptr()) != 0) throw py::error_already_set();
+        stepper_ = std::move(stepper);
         captured_.emplace(std::move(captured));
         scheduled_ = std::move(scheduled);
         step_count = steps;
@@ -115,7 +122,20 @@ public:
 
     const std::optional<py::list>& bound() const { return bound_; }
 
-    std::optional<double> last_grad_norm() const { return stepper_->last_grad_norm(); }
+    std::optional<double> last_grad_norm() const { return last_grad_norm_; }
+    std::int64_t accumulated() const { return accumulated_; }
+    const py::list& sums() const { return sums_; }
+
+    // As after so many calls of `accumulate`, with these sums.
+    void set_sums(std::int64_t accumulated, const py::list& sums) {
+        const Turn turn(*this);
+        accumulated_ = accumulated;
+        sums_ = sums;
+    }
+    void forget_sums() {
+        const Turn turn(*this);
+        forget();
+    }
 
     // Fixes the gradients, a list that no other code holds, for `step_bound`.
     void bind(const py::list& grads) {
@@ -126,45 +146,70 @@ public:
         accept(grads, gradients);
         bound_ = grads;
         bound_gradients_ = std::move(gradients);
+        binds_rows_ = std::any_of(bound_gradients_.begin(), bound_gradients_.end(),
+                                  [](const CheckedGradient& gradient) { return gradient.is_of_rows; });
     }
 
     // A step by these gradients, a list that no other code holds: it keeps their memory alive without the GIL. `rates`
     // are the learning rates of the groups that have a schedule, NaN for others; if one is missing, nothing is done and
-    // the answer is false. The gradients are sums of so many `accumulated` ones.
-    bool step(const py::list& grads, const Rates& rates, std::int64_t accumulated) {
+    // the answer is false.
+    bool step(const py::list& grads, const Rates& rates) {
         const Turn turn(*this);
+        if (accumulated_ > 0)
+            raise_runtime_error("step() got gradients while others are accumulated: step() by them, or zero_grad()");
         if (!take_rates(rates)) return false;
         share(grads, passed_gradients_);
-        step_by(grads, passed_gradients_, accumulated);
+        step_by(grads, passed_gradients_, 1);
         return true;
     }
 
+    // The same by the mean of what was accumulated, which is then forgotten, or else by the bound gradients.
     bool step_bound(const Rates& rates) {
         const Turn turn(*this);
-        if (!bound_) raise_runtime_error("step() has no gradients: pass them, or bind(grads) once");
+        if (accumulated_ == 0 && !bound_)
+            raise_runtime_error("step() has no gradients: pass them, bind(grads) once, or accumulate(grads)");
         if (!take_rates(rates)) return false;
-        step_by(*bound_, bound_gradients_, 1);
+        if (accumulated_ > 0) {
+            const py::list sums = sums_;
+            share(sums, passed_gradients_);
+            step_by(sums, passed_gradients_, accumulated_);
+            forget();
+        } else {
+            look_at_bound_rows();
+            step_by(*bound_, bound_gradients_, 1);
+        }
         return true;
     }
 
-    // Adds the gradients (None: the bound ones) to `sums`, contiguous arrays of the compute types or None, which the
-    // answer to `fresh` says are still empty.
-    void accumulate(const std::optional<py::list>& grads, const py::list& sums, const std::vector<bool>& fresh) {
+    // Adds the gradients (None: the bound ones) to the sums. Where there is none yet, the sum goes into one of
+    // `buffers`: contiguous arrays of the compute types.
+    void accumulate(const std::optional<py::list>& grads, const py::list& buffers) {
         const Turn turn(*this);
         if (!grads && !bound_) raise_runtime_error("accumulate() has no gradients: pass them, or bind(grads) once");
         std::vector<CheckedGradient>& gradients = grads ? passed_gradients_ : bound_gradients_;
-        if (grads) share(*grads, gradients);
+        if (grads)
+            share(*grads, gradients);
+        else
+            look_at_bound_rows();
         const std::int64_t elements = check(grads ? *grads : *bound_, gradients);
+        py::list sums;
         std::vector<void*> into(gradients.size());
+        std::vector<bool> fresh(gradients.size());
         for (std::size_t i = 0; i < gradients.size(); ++i) {
+            fresh[i] = sums_[i].is_none();
+            sums.append(gradients[i].present && fresh[i] ? py::object(buffers[i]) : py::object(sums_[i]));
             if (!gradients[i].present) continue;
             if (gradients[i].is_of_rows)
                 raise_value_error("grads" + captured_->labels[i] +
                                   " is a RowGrad, which cannot be accumulated: step by it, or pass an array");
-            into[i] = py::cast<py::array>(sums[i]).mutable_data();
+            into[i] = memory_of_sum(sums[i].cast<py::array>(), i);
         }
-        const WithoutGil released(elements >= keep_gil_below);
-        stepper_->accumulate(views_, into, fresh, threads_for(elements));
+        {
+            const WithoutGil released(elements >= keep_gil_below);
+            stepper_->accumulate(views_, into, fresh, threads_for(elements));
+        }
+        sums_ = std::move(sums);
+        ++accumulated_;
     }
 
 private:
@@ -216,22 +261,55 @@ private:
         }
     }
 
-    // Puts NumPy arrays that share their memory in the place of other gradients. That runs code of theirs, which could
-    // do anything to the arrays, so it comes before all checks.
+    // Puts NumPy arrays that share their memory in the place of other gradients, and takes rows and values out of
+    // RowGrads. That runs code of theirs, which could do anything to the arrays, so it comes before all checks.
     void share(const py::list& grads, std::vector<CheckedGradient>& gradients) const {
         if (grads.size() != gradients.size()) return;  // which `accept` refuses
         for (std::size_t i = 0; i < grads.size(); ++i) {
             bool is_bfloat16 = false;
-            const py::handle grad = PyList_GET_ITEM(grads.ptr(), static_cast<py::ssize_t>(i));
-            if (!grad.is_none() && !py::isinstance<py::array>(grad) && !py::isinstance(grad, row_grad_type())) {
-                const SharedArray shared =
-                    shared_array("grads" + captured_->labels[i], py::reinterpret_borrow<py::object>(grad));
+            const auto grad = py::reinterpret_borrow<py::object>(grads[i]);
+            if (grad.is_none() || py::isinstance<py::array>(grad)) {
+            } else if (py::isinstance(grad, row_grad_type())) {
+                look_at_rows(grad, i, gradients[i]);
+            } else {
+                const SharedArray shared = shared_array("grads" + captured_->labels[i], grad);
                 is_bfloat16 = shared.is_bfloat16;
                 grads[i] = shared.array;
             }
             if (gradients[i].is_bfloat16 != is_bfloat16) gradients[i].snapshot.forget();
             gradients[i].is_bfloat16 = is_bfloat16;
         }
+    }
+
+    // The rows are copied, since the caller could change them between a check and their use.
+    void look_at_rows(const py::object& grad, std::size_t i, CheckedGradient& checked) const {
+        checked.row_values = shared_array("grads" + captured_->labels[i] + ".values", grad.attr("values"));
+        const auto rows =
+            grad.attr("rows").cast<py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>>();
+        checked.named_rows.assign(rows.data(), rows.data() + rows.size());
+    }
+
+    void look_at_bound_rows() {
+        for (std::size_t i = 0; i < bound_gradients_.size() && binds_rows_; ++i)
+            if (py::isinstance((*bound_)[i], row_grad_type()))
+                look_at_rows(py::reinterpret_borrow<py::object>((*bound_)[i]), i, bound_gradients_[i]);
+    }
+
+    // Where a sum is, after a look at it: unpickling may have brought another one.
+    void* memory_of_sum(py::array sum, std::size_t i) const {
+        const bool fits =
+            same_shape(sum, captured_->params[i]) && is_c_contiguous(sum) && sum.writeable() &&
+            (captured_->arrays[i].compute == Compute::float32 ? has_dtype<float>(sum) : has_dtype<double>(sum));
+        if (!fits)
+            raise_value_error("what was accumulated does not fit params" + captured_->labels[i] + ": zero_grad()");
+        return sum.mutable_data();
+    }
+
+    void forget() {
+        py::list none;
+        for (std::size_t i = 0; i < captured_->params.size(); ++i) none.append(py::none());
+        sums_ = std::move(none);
+        accumulated_ = 0;
     }
 
     // Checks the gradients and takes views of them. Where one looks as the one before it, that view is still right.
@@ -252,8 +330,7 @@ private:
     void examine(const py::handle& grad, std::size_t i, CheckedGradient& checked) const {
         const auto name = [&] { return "grads" + captured_->labels[i]; };
         const py::array& param = captured_->params[i];
-        if (!py::isinstance<py::array>(grad) && py::isinstance(grad, row_grad_type()))
-            return take_rows(grad, i, checked);
+        if (!py::isinstance<py::array>(grad) && py::isinstance(grad, row_grad_type())) return take_rows(i, checked);
         const auto array = py::reinterpret_borrow<py::array>(grad);
         const Storage storage = check_array({array, checked.is_bfloat16}, i, name);
         if (!same_shape(array, param))
@@ -290,7 +367,7 @@ private:
 
     static py::object row_grad_type() { return py::module_::import("downslope.rules.row_grad").attr("RowGrad"); }
 
-    void take_rows(const py::handle& grad, std::size_t i, CheckedGradient& checked) const {
+    void take_rows(std::size_t i, CheckedGradient& checked) const {
         const auto name = [&] { return "grads" + captured_->labels[i] + ".values"; };
         const std::string label = "grads" + captured_->labels[i];
         const Array& array = captured_->arrays[i];
@@ -309,27 +386,26 @@ private:
                 "make the optimizer without it");
         if (param.ndim() == 0)
             raise_value_error(label + " is a RowGrad, but its parameter has no rows: its shape is ()");
-        const SharedArray shared = shared_array(name(), grad.attr("values"));
-        const Storage storage = check_array(shared, i, name);
-        const py::array& values = shared.array;
-        const auto rows =
-            grad.attr("rows").cast<py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>>();
-        const bool fits = values.ndim() == param.ndim() && values.shape(0) == rows.size() &&
+        const Storage storage = check_array(checked.row_values, i, name);
+        const py::array& values = checked.row_values.array;
+        const std::vector<std::int64_t>& rows = checked.named_rows;
+        const auto count = static_cast<py::ssize_t>(rows.size());
+        const bool fits = values.ndim() == param.ndim() && values.shape(0) == count &&
                           std::equal(values.shape() + 1, values.shape() + values.ndim(), param.shape() + 1);
         if (!fits) {
-            const auto shape = py::make_tuple(rows.size()) + param.attr("shape")[py::slice(1, param.ndim(), 1)];
+            const auto shape = py::make_tuple(count) + param.attr("shape")[py::slice(1, param.ndim(), 1)];
             raise_value_error(name() + " must have shape " + text(shape) +
                               ", a row of its parameter for each of its rows, got " + text(values.attr("shape")));
         }
-        for (py::ssize_t k = 0; k < rows.size(); ++k)
-            if (rows.at(k) < 0 || rows.at(k) >= param.shape(0))
+        for (const std::int64_t row : rows)
+            if (row < 0 || row >= param.shape(0))
                 raise_value_error(label + ".rows must be >= 0 and < " + std::to_string(param.shape(0)) + ", got " +
-                                  std::to_string(rows.at(k)));
+                                  std::to_string(row));
         checked.snapshot.forget();
         checked.is_of_rows = true;
         const std::int64_t row_length = param.shape(0) == 0 ? 0 : param.size() / param.shape(0);
         const auto add_up = [&](auto& sums) {
-            sums.add_up(rows.data(), rows.size(), view_of(values, storage, false), row_length);
+            sums.add_up(rows.data(), count, view_of(values, storage, false), row_length);
             checked.gradient = {sums.view(), std::nullopt, sums.rows.data(), row_length};
         };
         if (array.compute == Compute::float32)
@@ -366,6 +442,7 @@ private:
             bad = stepper_->step(views_, accumulated, threads_for(elements));
         }
         if (!bad) {
+            last_grad_norm_ = stepper_->last_grad_norm();
             step_count += any;
         } else if (skips_nonfinite_) {
             ++skipped_steps;
@@ -386,6 +463,10 @@ private:
     std::optional<py::list> bound_;
     std::vector<CheckedGradient> passed_gradients_, bound_gradients_;
     std::vector<const Gradient*> views_;
+    py::list sums_;  // of what was accumulated, for each array, or None
+    std::int64_t accumulated_ = 0;
+    bool binds_rows_ = false;  // whether there is a RowGrad among the bound gradients
+    std::optional<double> last_grad_norm_;
     StepSettings settings_;
     bool skips_nonfinite_ = false;
 };
@@ -412,11 +493,16 @@ void bind_step(py::module_& module) {
         .def_property_readonly("last_grad_norm", &NumpyStepper::last_grad_norm)
         .def("__enter__", &NumpyStepper::lock)
         .def("__exit__", [](NumpyStepper& stepper, const py::args&) { stepper.unlock(); })
-        .def("install", &NumpyStepper::install, py::arg("groups"), py::arg("arrays"), py::arg("step_count"))
+        .def("install", &NumpyStepper::install, py::arg("groups"), py::arg("arrays"), py::arg("step_count"),
+             py::arg("owner"), py::arg("facts"))
         .def("set_group", &NumpyStepper::set_group, py::arg("index"), py::arg("values"))
         .def("bind", &NumpyStepper::bind, py::arg("grads"))
-        .def("step", &NumpyStepper::step, py::arg("grads"), py::arg("rates") = py::none(), py::arg("accumulated") = 1)
-        .def("accumulate", &NumpyStepper::accumulate, py::arg("grads"), py::arg("sums"), py::arg("fresh"))
+        .def("step", &NumpyStepper::step, py::arg("grads"), py::arg("rates") = py::none())
+        .def("accumulate", &NumpyStepper::accumulate, py::arg("grads"), py::arg("buffers"))
+        .def_property_readonly("accumulated", &NumpyStepper::accumulated)
+        .def_property_readonly("sums", &NumpyStepper::sums)
+        .def("set_sums", &NumpyStepper::set_sums, py::arg("accumulated"), py::arg("sums"))
+        .def("forget_sums", &NumpyStepper::forget_sums)
         .def("configure", &NumpyStepper::configure, py::arg("clip_norm"), py::arg("ema_decay"), py::arg("nonfinite"),
              py::arg("rounding"), py::arg("seed"))
         .def("step_bound", &NumpyStepper::step_bound, py::arg("rates") = py::none());

@@ -187,7 +187,9 @@ struct Captured {
                 const auto stored = state_storage(state[0].cast<py::array>(), state[1], param, array.compute);
                 if (!stored) misfit();
                 array.state_storage = *stored;
+                check_writeable(state[0].cast<py::array>(), state_name);
                 if (*stored == StateStorage::uint8) {
+                    check_writeable(state[1].cast<py::array>(), state_name);
                     array.scales.push_back(static_cast<float*>(state[1].cast<py::array>().mutable_data()));
                     protect(state[1].cast<py::array>(), state_name);
                 }
@@ -202,7 +204,12 @@ struct Captured {
             };
             array.operands = operands(false);
             if (walks_backwards(param) && array.state_storage == StateStorage::native) array.reversed = operands(true);
-            if (!row[5].is_none()) protect(row[5].cast<py::array>(), "the average of params" + labels.back());
+            if (!row[5].is_none()) {
+                const auto average = row[5].cast<py::array>();
+                if (!same_shape(average, param) || storage_of_dtype(average.dtype()) != native) misfit();
+                check_writeable(average, "the average of params" + labels.back());
+                protect(average, "the average of params" + labels.back());
+            }
             array.step_count = static_cast<std::int64_t*>(row[6].cast<py::array>().mutable_data());
             protect(row[6].cast<py::array>(), state_name);
             if (!row[7].is_none()) {
@@ -235,6 +242,10 @@ struct Captured {
     }
 
 private:
+    static void check_writeable(const py::array& array, const std::string& name) {
+        if (!array.writeable()) raise_value_error(name + " is read-only");
+    }
+
     static Storage storage_named(const std::string& name) {
         for (const Storage storage : {Storage::float32, Storage::float64, Storage::float16, Storage::bfloat16})
             if (name == name_of(storage)) return storage;

@@ -41,7 +41,7 @@ def computed(array, storage):
     """A copy in the dtype in which the array is updated; in the same order."""
     if storage == "bfloat16":
         return core.decode_bfloat16(array.view(np.uint16))
-    return array.astype(compute_dtype(storage), order="K")
+    return array.astype(compute_dtype(storage), order="K", subok=False)
 
 
 def assign(array, storage, values):

@@ -4,10 +4,8 @@ import os
 from collections.abc import Mapping
 from itertools import islice
 
-import numpy as np
-
 from downslope.rules import OPTIMIZERS
-from downslope.rules.structure import read_params
+from downslope.rules.structure import is_one_array, read_params
 from downslope.rules.tree_file import read_tree, write_tree
 
 
@@ -126,7 +124,7 @@ def _in_groups(params, expected, counts, path):
         raise ValueError(
             f"params must have the names that {path} has: {missing[0]} is missing, {foreign[0]} unexpected"
         )
-    if isinstance(params, np.ndarray):
+    if is_one_array(params):
         return [params]
     if not isinstance(params, Mapping):
         items = iter(arrays)

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from downslope._extension import core
 from downslope.rules import settings as shared_settings
 from downslope.rules.state import MAX_STEPS, fill_array, fill_state, new_counters
 from downslope.rules.torch_state import from_torch, is_from_torch
@@ -42,7 +43,7 @@ def load(optimizer, saved):
             fill_state(state, saved["state"][number], f"state_dict['state'][{number}]")
         average = member.average
         if average is not None:
-            average = average.copy(order="K")
+            average = core.fixed_in_place(average.copy(order="K"))
             fill_array(average, saved["ema"][number], f"state_dict['ema'][{number}]")
         members.append(member._replace(state=state, average=average))
     counts = (

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from downslope.rules.state import new_counters, restored_state, slot_arrays
+from downslope._extension import core
+from downslope.rules.state import new_counters, restored_state, slot_arrays, writeable
 
 
 class Member(NamedTuple):
@@ -23,8 +24,12 @@ class Member(NamedTuple):
 
 
 def restored(members):
-    """The same after a copy: with counters that lie apart from the arrays again."""
+    """The same after a copy: with counters that lie apart from the arrays again, and memory that may be written."""
     return [
-        member._replace(state=restored_state(member.state, counters))
+        member._replace(
+            param=writeable(member.param),
+            state=restored_state(member.state, counters),
+            average=None if member.average is None else core.fixed_in_place(writeable(member.average)),
+        )
         for member, counters in zip(members, new_counters(len(members)), strict=True)
     ]

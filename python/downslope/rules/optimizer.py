@@ -117,9 +117,8 @@ class Optimizer:
         self._defaults = {**defaults, **self._checked(hyper, f"{type(self).__name__}()")}
         self._settings = {**shared_settings.DEFAULTS, **shared_settings.checked(given)}
         self._stepper = core.Stepper(self.rule)
-        self._stepper.configure(**self._core_settings())
+        self._stepper.configure(**_core_settings(self._settings))
         self._members = []
-        self._accumulated = None  # how many gradients, and the sum of those of each parameter
         self._values = []  # hyper-parameters of each group
         self._extend(*read_params(params))
 
@@ -158,9 +157,7 @@ class Optimizer:
         >>> p
         array([0., 0.])
         """
-        if self._accumulated is not None:
-            self._step_accumulated(grads)
-        elif grads is None:
+        if grads is None:
             if not self._stepper.step_bound():
                 self._scheduled_step(self._stepper.step_bound)
         else:
@@ -233,21 +230,18 @@ class Optimizer:
         """
         with self._stepper:
             given = self._stepper.bound if grads is None else self._structure.flatten(grads)
-            count, sums = self._accumulated or (0, [None] * len(self._members))
-            into = [
+            sums = self._stepper.sums
+            buffers = [
                 np.empty(member.param.shape, compute_dtype(member.storage))
                 if total is None and grad is not None
-                else total
+                else None
                 for member, total, grad in zip(self._members, sums, given or sums, strict=True)
             ]
-            fresh = [total is None for total in sums]
-            self._stepper.accumulate(None if grads is None else given, into, fresh)
-            self._accumulated = count + 1, into
+            self._stepper.accumulate(None if grads is None else given, buffers)
 
     def zero_grad(self):
         """Forget what `accumulate` has added up. Bound gradients are the caller's and stay as they are."""
-        with self._stepper:
-            self._accumulated = None
+        self._stepper.forget_sums()
 
     @contextmanager
     def swap_ema(self):
@@ -304,7 +298,7 @@ class Optimizer:
 
     @property
     def last_grad_norm(self):
-        """The norm of all gradients in the last step, scaled but not clipped by it; None where no option needs it.
+        """The norm of all gradients in the last step that moved anything, scaled but not clipped by it, or None.
 
         `clip_norm` needs it, and ``nonfinite="raise"`` and ``"skip"`` have it for nothing.
         """
@@ -441,7 +435,7 @@ class Optimizer:
                 self._load(state_dict)
             except KeyError as error:
                 raise ValueError(f"state_dict is not one of {type(self).__name__}: it lacks {error}") from error
-            except (IndexError, TypeError, AttributeError) as error:
+            except (IndexError, TypeError, AttributeError, OverflowError) as error:
                 raise ValueError(f"state_dict is not one of {type(self).__name__}: {error}") from error
 
     def save(self, path):
@@ -488,19 +482,24 @@ class Optimizer:
         raise TypeError("a shallow copy would move the same parameters with the same state: use copy.deepcopy")
 
     def __getstate__(self):
-        """Everything but the core's captured pointers, and with them the bound gradients."""
+        """Everything but the core's captured pointers, and with them the bound gradients.
+
+        The arrays are the live ones: no other thread should step while they are copied.
+        """
         with self._stepper:
             self._check_at_home("a copy")
             state = {name: value for name, value in self.__dict__.items() if name != "_stepper"}
-            return {**state, "step_count": self.step_count, "skipped_steps": self.skipped_steps}
+            sums = self._stepper.accumulated, list(self._stepper.sums)
+            return {**state, "step_count": self.step_count, "skipped_steps": self.skipped_steps, "sums": sums}
 
     def __setstate__(self, state):
-        step_count, skipped_steps = state.pop("step_count"), state.pop("skipped_steps")
+        step_count, skipped_steps, sums = (state.pop(name) for name in ("step_count", "skipped_steps", "sums"))
         self.__dict__.update(state)
         self._stepper = core.Stepper(self.rule)
-        self._stepper.configure(**self._core_settings())
+        self._stepper.configure(**_core_settings(self._settings))
         self._install(self._structure, restored(self._members), self._values, step_count)
         self._stepper.skipped_steps = skipped_steps
+        self._stepper.set_sums(*sums)
 
     # ---- inside ----
 
@@ -538,12 +537,9 @@ class Optimizer:
         members = list(self._members)
         for (param, storage), (_, i), counters in zip(read, added, new_counters(len(added)), strict=True):
             state = self._new_state(param, storage, values[i], counters)
-            average = None if self.ema_decay is None else computed(param, storage)
+            average = None if self.ema_decay is None else core.fixed_in_place(computed(param, storage))
             members.append(Member(param, storage, i, state, average))
         self._install(structure, members, values, self.step_count)
-        if self._accumulated is not None:
-            count, sums = self._accumulated
-            self._accumulated = count, sums + [None] * len(added)
 
     def _new_state(self, param, storage, values, known):
         hyper = self._schema.core_values(values)[0]
@@ -552,8 +548,9 @@ class Optimizer:
     def _install(self, structure, members, values, step_count):
         """Hand everything, which has been checked, to the core, and remember it."""
         rows = [member.core_row(label) for label, member in zip(structure.labels, members, strict=True)]
-        self._stepper.install([self._schema.core_values(group) for group in values], rows, step_count)
-        self._structure, self._members, self._values = structure, members, values
+        facts = {"_structure": structure, "_members": members, "_values": values}
+        core_values = [self._schema.core_values(group) for group in values]
+        self._stepper.install(core_values, rows, step_count, self.__dict__, facts)
 
     def _change_group(self, index, changes):
         """Check and set hyper-parameters of a group; with them, the state may need more slots or fewer."""
@@ -577,8 +574,9 @@ class Optimizer:
         changes = shared_settings.checked(changes)
         with self._stepper:
             self._check_fixed(changes)
-            self._settings = {**self._settings, **changes}
-            self._stepper.configure(**self._core_settings())
+            settings = {**self._settings, **changes}
+            self._stepper.configure(**_core_settings(settings))
+            self._settings = settings
 
     def _check_fixed(self, settings):
         """Raise AttributeError if these settings ask for other state than there is."""
@@ -591,9 +589,6 @@ class Optimizer:
                 f"ema_decay must stay {'None' if self.ema_decay is None else 'a number'}, got "
                 f"{settings['ema_decay']!r}: whether there is an average is fixed when an optimizer is made"
             )
-
-    def _core_settings(self):
-        return {name: value for name, value in self._settings.items() if name != "state_dtype"}
 
     @contextmanager
     def _displaced(self, what, values):
@@ -623,17 +618,6 @@ class Optimizer:
                 "leave it first"
             )
 
-    def _step_accumulated(self, grads):
-        with self._stepper:
-            if self._accumulated is None:  # by now: another thread had its turn
-                return self.step(grads)
-            if grads is not None:
-                raise RuntimeError("step() got gradients while others are accumulated: step() by them, or zero_grad()")
-            count, sums = self._accumulated
-            if not self._stepper.step(sums, accumulated=count):
-                self._scheduled_step(lambda rates: self._stepper.step(sums, rates, count))
-            self._accumulated = None
-
     def _scheduled_step(self, step):
         """A step, `step(rates)`, with the learning rates that the schedules give for it."""
         with self._stepper:
@@ -642,14 +626,26 @@ class Optimizer:
                 rates = []
                 while len(rates) < len(self._values):  # and it may add a group
                     lr = self._values[len(rates)]["lr"]
-                    rates.append(self._schema.check("lr", lr(self.step_count + 1)) if callable(lr) else math.nan)
+                    rates.append(self._rate(lr) if callable(lr) else math.nan)
                 done = step(rates)
+
+    def _rate(self, schedule):
+        """What the schedule gives for the next step."""
+        step = self.step_count + 1
+        rate = schedule(step)
+        if callable(rate):
+            raise TypeError(f"lr({step}) must be a number, got {rate!r}")
+        return self._schema.check("lr", rate)
 
     def _load(self, saved):
         loaded = load(self, saved)
         self._install(self._structure, loaded.members, loaded.values, loaded.step_count)
         self._settings, self._stepper.skipped_steps = loaded.settings, loaded.skipped_steps
-        self._stepper.configure(**self._core_settings())
+        self._stepper.configure(**_core_settings(self._settings))
+
+
+def _core_settings(settings):
+    return {name: value for name, value in settings.items() if name != "state_dtype"}
 
 
 def _restore(saved):
@@ -658,7 +654,7 @@ def _restore(saved):
     for param, bits in saved:
         try:
             param[...] = bits
-        except ValueError as error:
+        except BaseException as error:  # an interrupt, too, must not leave the others displaced
             failure = error
     if failure is not None:
         raise failure

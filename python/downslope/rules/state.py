@@ -70,12 +70,17 @@ def restored_state(slots, counters):
     for name in COUNTERS:
         if name in slots:
             counters[name][...] = slots[name]
-    return fixed_in_place({name: counters.get(name, array) for name, array in slots.items()})
+    return fixed_in_place({name: counters.get(name, writeable(array)) for name, array in slots.items()})
+
+
+def writeable(array):
+    """The array, or a copy of one that was unpickled into memory which must not be written."""
+    return array if array.flags.writeable else array.copy(order="K")
 
 
 def fixed_in_place(slots):
-    """The same arrays as views, which nobody can give other memory by resizing them."""
-    return {name: array[...] for name, array in slots.items()}
+    """The same arrays, as views that nobody can give other memory by resizing them or what they are views of."""
+    return {name: core.fixed_in_place(array) for name, array in slots.items()}
 
 
 def slot_arrays(slots):

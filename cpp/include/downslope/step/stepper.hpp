@@ -79,7 +79,6 @@ public:
         : groups_(std::move(groups)), arrays_(std::move(arrays)) {}
 
     Group& group(std::size_t index) { return groups_[index]; }
-    const std::vector<Array>& arrays() const { return arrays_; }
 
     // The norm of the gradients of the last step, after scaling and clipping by value; if no setting needs it, nothing.
     std::optional<double> last_grad_norm() const { return last_grad_norm_; }
