@@ -359,7 +359,7 @@ def test_a_masked_view_of_an_accepted_gradient_is_refused():
 
 
 def test_nothing_bound(opt):
-    with pytest.raises(RuntimeError, match=r"pass them, or bind\(grads\) once"):
+    with pytest.raises(RuntimeError, match=r"pass them, bind\(grads\) once, or accumulate\(grads\)"):
         opt.step()
 
 

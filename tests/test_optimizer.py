@@ -523,7 +523,7 @@ def test_two_threads_that_step_by_the_same_sums():
         time.sleep(0.05)
         opt.step()
     thread.join()
-    assert errors == ["step() has no gradients: pass them, or bind(grads) once"]
+    assert errors == ["step() has no gradients: pass them, bind(grads) once, or accumulate(grads)"]
     assert opt.params[0].item() == -1 and opt.step_count == 1
 
 
@@ -688,7 +688,7 @@ class TestSchedulesThatMeddle:
         assert [p.item() for p in opt.params] == [0.5, 0.5]
 
     def test_with_the_groups_of_what_is_accumulated(self):
-        """What has been added up stays, and is applied by the next step."""
+        """What has been added up is applied; the new array got nothing."""
 
         def schedule(step):
             if len(opt.param_groups) == 1:
@@ -697,8 +697,6 @@ class TestSchedulesThatMeddle:
 
         opt = ds.SGD([np.ones(1)], lr=schedule)
         opt.accumulate([np.ones(1)])
-        with pytest.raises(ValueError, match="^grads must have 2 arrays"):
-            opt.step()
         opt.step()
         assert [p.item() for p in opt.params] == [0.5, 1.0]
         assert [int(slots["step"]) for slots in opt.state] == [1, 0]
