@@ -690,20 +690,29 @@ def final_loss(state_dtype, beta2, seed, nearest=False, monkeypatch=None):
 
 
 def test_rounded_state_converges_where_the_average_can_follow():
-    """beta2 = 0.99 forgets as fast as the gradients shrink: within 5 percent of float32's loss, the mean of 2 runs."""
-    exact = [final_loss(None, 0.99, seed) for seed in range(2)]
-    for state_dtype in ("bfloat16", "uint8"):
-        rounded = [final_loss(state_dtype, 0.99, seed) for seed in range(2)]
-        assert np.mean(np.divide(rounded, exact)) == pytest.approx(1, abs=0.05), state_dtype
+    """beta2 = 0.99 forgets as fast as the gradients shrink: each run ends within 5 percent of float32's loss.
+
+    In 16 runs the means are 0.0 percent above it for bfloat16 and 1.9 for 8 bits, the worst 0.3 and 3.6.
+    """
+    for seed in range(2):
+        exact = final_loss(None, 0.99, seed)
+        for state_dtype in ("bfloat16", "uint8"):
+            assert final_loss(state_dtype, 0.99, seed) / exact == pytest.approx(1, abs=0.05), (state_dtype, seed)
 
 
 def test_rounded_state_where_the_average_lags_behind(monkeypatch):
-    """beta2 = 0.999 cannot forget that fast: the average of squares only decays, for 10,000 steps.
+    """beta2 = 0.999 cannot forget that fast: the average of squares does little but decay, for 10,000 steps.
 
-    In 8 bits the exact scale of a block follows. In bfloat16, rounded to nearest, nothing decays, and the loss is
-    hundreds of times what it should be.
+    Were it rounded in every step, to one neighbour or the other, it would be a random walk, whose relative variance
+    grows by the spacing of codes times 0.001 a step. In bfloat16 it is, with little spacing; in 8 bits a block decays
+    by its scale, and codes stay. In 16 runs the means are 1.1 percent above float32's loss for bfloat16 and 1.9 for 8
+    bits, the worst 3.0 and 3.3. Rounded to nearest, bfloat16 does not decay at all, and the loss is over 10,000 times
+    what it should be; codes do not follow what elements gain and lose beside the largest of their block, and the loss
+    is 1.4 to 1.7 times what it should be.
     """
-    exact = final_loss(None, 0.999, 0)
-    for state_dtype in ("bfloat16", "uint8"):
-        assert final_loss(state_dtype, 0.999, 0) / exact == pytest.approx(1, abs=0.05), state_dtype
-    assert final_loss("bfloat16", 0.999, 0, True, monkeypatch) > 100 * exact
+    for seed in range(2):
+        exact = final_loss(None, 0.999, seed)
+        for state_dtype in ("bfloat16", "uint8"):
+            assert final_loss(state_dtype, 0.999, seed) / exact == pytest.approx(1, abs=0.05), (state_dtype, seed)
+    assert final_loss("bfloat16", 0.999, seed, True, monkeypatch) > 1000 * exact
+    assert final_loss("uint8", 0.999, seed, True, monkeypatch) > 1.25 * exact
