@@ -268,10 +268,10 @@ private:
         for (std::size_t i = 0; i < grads.size(); ++i) {
             bool is_bfloat16 = false;
             const auto grad = py::reinterpret_borrow<py::object>(grads[i]);
-            if (grad.is_none() || py::isinstance<py::array>(grad)) {
-            } else if (py::isinstance(grad, row_grad_type())) {
+            const bool is_array = grad.is_none() || py::isinstance<py::array>(grad);
+            if (!is_array && py::isinstance(grad, row_grad_type())) {
                 look_at_rows(grad, i, gradients[i]);
-            } else {
+            } else if (!is_array) {
                 const SharedArray shared = shared_array("grads" + captured_->labels[i], grad);
                 is_bfloat16 = shared.is_bfloat16;
                 grads[i] = shared.array;
