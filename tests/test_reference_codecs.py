@@ -316,20 +316,6 @@ def test_only_the_scale_moves_where_all_elements_shrink_alike(signed, T):
 
 
 @SIGNS
-def test_a_block_that_shrinks_as_a_whole_is_not_rounded(signed):
-    """Averages do so under vanishing gradients. Only the scale moves, which is exact."""
-    rng = np.random.default_rng(10)
-    x = rng.standard_normal(1000).astype(np.float32)
-    first, scales = uint8_encode(x if signed else np.abs(x), signed, rng.integers(0, 2**20, 1000, np.uint32))
-    for _ in range(1000):
-        values = uint8_decode(first, scales, signed) * np.float32(0.999)
-        codes, smaller = uint8_encode(values, signed, rng.integers(8, 2**20 - 8, 1000, np.uint32))
-        assert_array_equal(codes, first)
-        assert_array_equal(smaller, scales * np.float32(0.999))
-        scales = smaller
-
-
-@SIGNS
 @pytest.mark.parametrize("T", [np.float32, np.float64])
 def test_the_error_is_less_than_an_eighth(signed, T):
     """And rounding ends at a neighbour, from the largest of a block down to the smallest that has a code.
