@@ -20,22 +20,21 @@ std::atomic<int> num_threads{1};
 std::atomic<std::int64_t> parallel_threshold{32768};
 std::atomic<std::uint64_t> forks{0};
 
-// A forked child has only the thread that forked; libgomp would wait for its old team for ever.
-int effective_threads() { return has_openmp && forks == 0 ? num_threads.load() : 1; }
-
 }  // namespace
+
+// A forked child has only the thread that forked; libgomp would wait for its old team for ever.
+int all_threads() { return has_openmp && forks == 0 ? num_threads.load() : 1; }
 
 std::uint64_t fork_generation() { return forks; }
 
-int threads_for(std::int64_t elements) { return elements < parallel_threshold ? 1 : effective_threads(); }
+int threads_for(std::int64_t elements) { return elements < parallel_threshold ? 1 : all_threads(); }
 
 void bind_threads(py::module_& module) {
 #if defined(__unix__) || defined(__APPLE__)
     pthread_atfork(nullptr, nullptr, [] { ++forks; });
 #endif
     module.def("set_num_threads", [](int n) { num_threads = std::max(n, 1); }, py::arg("n"));
-    module.def("get_num_threads", effective_threads,
-               "How many threads a large step uses: 1 without OpenMP or after a fork.");
+    module.def("get_num_threads", all_threads, "How many threads a large step uses: 1 without OpenMP or after a fork.");
     module.def(
         "set_parallel_threshold", [](std::int64_t elements) { return parallel_threshold.exchange(elements); },
         py::arg("elements"), "Steps over fewer elements stay on the caller's thread. Returns the setting it replaces.");

@@ -13,6 +13,7 @@ namespace downslope::bindings {
 void bind_rules(pybind11::module_& module);
 void bind_codecs(pybind11::module_& module);
 void bind_step(pybind11::module_& module);
+void bind_minimize(pybind11::module_& module);
 void bind_threads(pybind11::module_& module);
 void bind_config(pybind11::module_& module);
 
@@ -28,5 +29,8 @@ std::uint64_t fork_generation();
 
 // How many threads a step over this many elements gets.
 int threads_for(std::int64_t elements);
+
+// How many threads work gets that is large in any case.
+int all_threads();
 
 }  // namespace downslope::bindings

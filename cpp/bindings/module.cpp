@@ -6,6 +6,7 @@ PYBIND11_MODULE(DOWNSLOPE_MODULE, module) {
     bind_rules(module);
     bind_codecs(module);
     bind_step(module);
+    bind_minimize(module);
     bind_threads(module);
     bind_config(module);
 }

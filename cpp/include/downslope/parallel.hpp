@@ -1,7 +1,11 @@
 // Threads: the only file that names OpenMP. Without OpenMP everything runs on the caller's thread.
 #pragma once
 
+#include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <thread>
 
 #include "float_environment.hpp"
 
@@ -44,6 +48,26 @@ void parallel_runs(int threads, std::int64_t count, const Body& body) {
 #endif
     const DefaultFloatEnvironment environment;
     body(std::int64_t{0}, count);
+}
+
+// Calls body(worker, item) once for each item in [0, count), each on whichever of `threads` workers is free, in the
+// default floating-point environment. Worker 0 is the caller's thread; when no item is left it calls `meanwhile()`
+// every now and then until the others have ended, too. Neither must throw.
+template <class Body, class Meanwhile>
+void parallel_items(int threads, std::int64_t count, const Body& body, const Meanwhile& meanwhile) {
+    std::atomic<std::int64_t> next{0};
+    std::atomic<int> waiting{0};
+    parallel_runs(threads, threads, [&](std::int64_t first, std::int64_t last) {
+        // A team that is smaller than asked for leaves several workers' shares to one thread.
+        for (std::int64_t worker = first; worker < last; ++worker) {
+            for (std::int64_t item; (item = next++) < count;) body(static_cast<std::size_t>(worker), item);
+            ++waiting;
+        }
+        while (first == 0 && waiting < threads) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            meanwhile();
+        }
+    });
 }
 
 }  // namespace downslope

@@ -69,6 +69,9 @@ struct Rule {
     // step.
     static constexpr bool carries_product = false;
 
+    // Whether a loop is to take the gradient elsewhere: at look_ahead(h, p, s), which it shows for one element.
+    static constexpr bool looks_ahead = false;
+
     template <class Hyper>
     static constexpr bool applies(const Hyper&) {
         return true;
@@ -80,15 +83,19 @@ struct Rule {
     }
 };
 
-// base^exponent for an integer exponent >= 0, by squaring, so that no two mathematical libraries can differ.
-constexpr double power(double base, std::int64_t exponent) {
-    double result = 1;
+// a^exponent and b^exponent for an integer exponent >= 0, by squaring, so that no two mathematical libraries can
+// differ; both in one loop, which takes little longer than for one.
+constexpr std::pair<double, double> powers(double a, double b, std::int64_t exponent) {
+    double result_a = 1, result_b = 1;
     for (; exponent > 0; exponent /= 2) {
-        if (exponent % 2 == 1) result *= base;
-        base *= base;
+        // An exact factor of 1 costs less than a branch that nobody can foresee.
+        const double factors_a[] = {1, a}, factors_b[] = {1, b};
+        result_a *= factors_a[exponent % 2], a *= a;
+        result_b *= factors_b[exponent % 2], b *= b;
     }
-    return result;
+    return {result_a, result_b};
 }
+constexpr double power(double base, std::int64_t exponent) { return powers(base, 1, exponent).first; }
 
 // The larger one, and NaN if either is NaN, as numpy.maximum.
 template <class T>

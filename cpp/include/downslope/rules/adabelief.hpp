@@ -38,7 +38,8 @@ struct AdaBelief : Rule {
 
     template <class T>
     static Coefficients<T> prepare(const Hyper& h, std::int64_t t) {
-        const double c1 = 1 - power(h.beta1, t), c2 = 1 - power(h.beta2, t);
+        const auto [beta1_t, beta2_t] = powers(h.beta1, h.beta2, t);
+        const double c1 = 1 - beta1_t, c2 = 1 - beta2_t;
         const auto [adaptive, r] = h.rectify != 0 ? rectification(h.beta2, t) : Rectification{true, 1};
         return {T(h.beta1),       T(1 - h.beta1), T(h.beta2), T(1 - h.beta2), T(h.eps_root),
                 T(h.lr / c1 * r), T(1 / c2),      T(h.eps),   T(adaptive)};

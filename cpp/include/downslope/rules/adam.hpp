@@ -34,9 +34,8 @@ struct Adam : Rule {
 
     template <class T>
     static Coefficients<T> prepare(const Hyper& h, std::int64_t t) {
-        const bool correct = h.bias_correction != 0;
-        const double c1 = correct ? 1 - power(h.beta1, t) : 1;
-        const double c2 = correct ? 1 - power(h.beta2, t) : 1;
+        const auto [beta1_t, beta2_t] = powers(h.beta1, h.beta2, h.bias_correction != 0 ? t : 0);
+        const double c1 = h.bias_correction != 0 ? 1 - beta1_t : 1, c2 = h.bias_correction != 0 ? 1 - beta2_t : 1;
         return {T(h.beta1), T(1 - h.beta1), T(h.beta2), T(1 - h.beta2), T(h.lr / c1), T(1 / std::sqrt(c2)), T(h.eps)};
     }
 

@@ -13,6 +13,7 @@ struct NAG : Rule {
     static constexpr HyperParameter<Hyper> hyper_parameters[] = {{"lr", &Hyper::lr, non_negative},
                                                                  {"momentum", &Hyper::momentum, non_negative}};
     static constexpr std::array slots{Slot{"velocity"}};
+    static constexpr bool looks_ahead = true;
 
     template <class T>
     struct Coefficients {
@@ -23,6 +24,8 @@ struct NAG : Rule {
     static Coefficients<T> prepare(const Hyper& h, std::int64_t) {
         return {T(h.lr), T(h.momentum)};
     }
+
+    static double look_ahead(const Hyper& h, double p, const double* s) { return p + h.momentum * s[0]; }
 
     // The caller evaluates g at the look-ahead point p + momentum * v.
     template <class T>

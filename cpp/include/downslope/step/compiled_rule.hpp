@@ -22,6 +22,17 @@ struct alignas(8) CoefficientBytes {
     std::byte bytes[capacity];
 };
 
+// The operands of a step that needs no jobs, tiles or threads.
+struct SerialStep {
+    double* p;
+    const double* g;
+    double* state;
+    std::int64_t n, t;
+    double* product;
+    double weight_decay;
+    bool decoupled_weight_decay;
+};
+
 // Hyper-parameters are values in the order of `hyper_parameters`.
 struct CompiledRule {
     const char* name;
@@ -33,6 +44,10 @@ struct CompiledRule {
     // Both by the compute type; the kernels also by how state is stored, and whether they know what surrounds a rule.
     void (*prepare[2])(const std::vector<double>& values, std::int64_t t, double& product, CoefficientBytes& out);
     Kernel kernels[2][3][2];
+    // For a loop that steps one float64 array itself: step t of n elements, whose slots lie one behind the other; and
+    // where it is to take the gradient, unless that is nullptr, which means at the parameter.
+    void (*step)(const std::vector<double>& values, const SerialStep& step);
+    void (*look_ahead)(const std::vector<double>& values, const SerialStep& step, double* out);
 
     Kernel kernel(Compute compute, StateStorage state, bool general) const {
         return kernels[static_cast<std::size_t>(compute)][static_cast<std::size_t>(state)][general];
@@ -42,20 +57,47 @@ struct CompiledRule {
 template <class Rule>
 typename Rule::Hyper hyper_from(const std::vector<double>& values) {
     typename Rule::Hyper hyper;
-    for (std::size_t i = 0; i < values.size(); ++i) hyper.*(Rule::hyper_parameters[i].member) = values[i];
+    for (std::size_t i = 0; i < std::size(Rule::hyper_parameters); ++i)
+        hyper.*(Rule::hyper_parameters[i].member) = values[i];
     return hyper;
+}
+
+template <class Rule, class T>
+auto prepared(const std::vector<double>& values, std::int64_t t, [[maybe_unused]] double& product) {
+    const auto hyper = hyper_from<Rule>(values);
+    if constexpr (Rule::carries_product)
+        return Rule::template prepare<T>(hyper, t, product);
+    else
+        return Rule::template prepare<T>(hyper, t);
 }
 
 template <class Rule, class T>
 void prepare_into(const std::vector<double>& values, std::int64_t t, double& product, CoefficientBytes& out) {
     using Coefficients = typename Rule::template Coefficients<T>;
     static_assert(sizeof(Coefficients) <= sizeof out && alignof(Coefficients) <= alignof(CoefficientBytes));
+    new (&out) Coefficients(prepared<Rule, T>(values, t, product));
+}
+
+template <class Rule>
+void step_serially(const std::vector<double>& values, const SerialStep& step) {
+    constexpr auto slots = std::make_index_sequence<Rule::slots.size()>();
+    const auto coefficients = prepared<Rule, double>(values, step.t, *step.product);
+    typename NativeState<Rule, double>::Elements state{};
+    for (std::size_t k = 0; k < Rule::slots.size(); ++k)
+        state.slot[k] = step.state + static_cast<std::int64_t>(k) * step.n;
+    const auto n = static_cast<std::int32_t>(step.n);
+    Surroundings<double> around{1, infinity, 1, 0, 1, 0};
+    if (step.weight_decay == 0)
+        return update_elements<Rule, double, false>(coefficients, around, step.p, step.g, state, n, slots);
+    (step.decoupled_weight_decay ? around.shrink : around.weight_decay) =
+        step.decoupled_weight_decay ? 1 - values[0] * step.weight_decay : step.weight_decay;
+    update_elements<Rule, double, true>(coefficients, around, step.p, step.g, state, n, slots);
+}
+
+template <class Rule>
+void look_ahead(const std::vector<double>& values, const SerialStep& step, double* out) {
     const auto hyper = hyper_from<Rule>(values);
-    if constexpr (Rule::carries_product)
-        new (&out) Coefficients(Rule::template prepare<T>(hyper, t, product));
-    else
-        new (&out) Coefficients(Rule::template prepare<T>(hyper, t));
-    (void)product;
+    for (std::int64_t i = 0; i < step.n; ++i) out[i] = Rule::look_ahead(hyper, step.p[i], step.state + i);
 }
 
 template <class Rule>
@@ -75,7 +117,10 @@ CompiledRule compile() {
           {update_range<Rule, float, false, BlockState>, update_range<Rule, float, true, BlockState>}},
          {{update_range<Rule, double, false, NativeState>, update_range<Rule, double, true, NativeState>},
           {update_range<Rule, double, false, BFloat16State>, update_range<Rule, double, true, BFloat16State>},
-          {update_range<Rule, double, false, BlockState>, update_range<Rule, double, true, BlockState>}}}};
+          {update_range<Rule, double, false, BlockState>, update_range<Rule, double, true, BlockState>}}},
+        step_serially<Rule>,
+        nullptr};
+    if constexpr (Rule::looks_ahead) rule.look_ahead = look_ahead<Rule>;
     const typename Rule::Hyper defaults;
     for (const auto& parameter : Rule::hyper_parameters)
         rule.hyper_parameters.push_back({parameter.name, defaults.*(parameter.member), parameter.domain});

@@ -38,9 +38,14 @@ struct Surroundings {
 // The plain variant leaves out what surrounds the rule, so that a step without it costs nothing. Never inlined: its
 // symbol is where a test looks at the instructions.
 template <class Rule, class T, bool general, class Elements, std::size_t... slot>
-[[gnu::noinline]] void update_elements(const typename Rule::template Coefficients<T> c, const Surroundings<T> around,
-                                       T* p, const T* g, const Elements state, std::int32_t n,
-                                       std::index_sequence<slot...>) {
+[[gnu::noinline]] void update_elements(const typename Rule::template Coefficients<T>& coefficients,
+                                       const Surroundings<T>& surroundings, T* p, const T* g, const Elements& elements,
+                                       std::int32_t n, std::index_sequence<slot...>) {
+    // Copied here, member by member, so that the loop knows that they stay; passed by value, they would be copied by
+    // wide loads, which wait for the narrow stores that have just made them.
+    const auto c = coefficients;
+    const auto around = surroundings;
+    const auto state = elements;
     DOWNSLOPE_SIMD
     for (std::int32_t i = 0; i < n; ++i) {
         T param = p[i], grad = g[i], s[sizeof...(slot) + 1] = {state.template load<slot>(i)..., T(0)};

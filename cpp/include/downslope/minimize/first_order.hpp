@@ -1,0 +1,66 @@
+// Every first-order rule as a method, by the element loop of the fused step.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "../step/compiled_rule.hpp"
+#include "method.hpp"
+
+namespace downslope {
+
+struct FirstOrderOptions {
+    const CompiledRule* rule;
+    std::vector<double> hyper;  // in the order of the rule's table; the first one is lr
+    double weight_decay = 0;
+    bool decoupled_weight_decay = false;
+    std::vector<double> rates;  // lr of each step, where it follows a schedule; the last one stays
+};
+
+class FirstOrder final : public Method {
+public:
+    FirstOrder(std::int64_t n, FirstOrderOptions options)
+        : options_(std::move(options)),
+          initial_state_(options_.rule->initial_state(options_.hyper)),
+          x_(static_cast<std::size_t>(n)),
+          ahead_(options_.rule->look_ahead == nullptr ? 0 : x_.size()),
+          state_(x_.size() * options_.rule->slots.size()),
+          step_{x_.data(), nullptr,   state_.data(),         n,
+                0,         &product_, options_.weight_decay, options_.decoupled_weight_decay} {}
+    FirstOrder(const FirstOrder&) = delete;
+    FirstOrder& operator=(const FirstOrder&) = delete;
+
+    void start(const double* x0) override {
+        std::copy_n(x0, x_.size(), x_.data());
+        std::copy_n(x0, ahead_.size(), ahead_.data());
+        std::fill(state_.begin(), state_.end(), initial_state_);
+        step_.t = 0;
+        product_ = 1;
+    }
+
+    const double* point() const override { return ahead_.empty() ? x_.data() : ahead_.data(); }
+    const double* x() const override { return point(); }
+
+    Outcome tell(double, const double*, bool finite) override {
+        return finite ? Outcome::iterate : Outcome::not_finite;
+    }
+
+    void advance(const double* gradient) override {
+        const std::vector<double>& rates = options_.rates;
+        if (!rates.empty()) options_.hyper[0] = rates[std::min(static_cast<std::size_t>(step_.t), rates.size() - 1)];
+        ++step_.t;
+        step_.g = gradient;
+        options_.rule->step(options_.hyper, step_);
+        if (!ahead_.empty()) options_.rule->look_ahead(options_.hyper, step_, ahead_.data());
+    }
+
+private:
+    FirstOrderOptions options_;
+    double initial_state_, product_ = 1;
+    std::vector<double> x_, ahead_, state_;
+    SerialStep step_;
+};
+
+}  // namespace downslope

@@ -1,0 +1,144 @@
+// L-BFGS: Nocedal & Wright 2006, algorithms 7.4 (two-loop recursion) and 7.5, with a strong-Wolfe line search.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <vector>
+
+#include "line_search.hpp"
+#include "method.hpp"
+#include "vectors.hpp"
+
+namespace downslope {
+
+class LBFGS final : public Method {
+public:
+    // `memory`: how many pairs of differences approximate the inverse Hessian, at least 1.
+    LBFGS(std::int64_t n, std::int64_t memory)
+        : n_(n), memory_(memory), x_(size()), trial_(size()), g_(size()), d_(size()) {}
+
+    void start(const double* x0) override {
+        std::copy_n(x0, n_, x_.data());
+        trial_ = x_;
+        pairs_ = 0;
+        searching_ = false;
+    }
+
+    const double* point() const override { return trial_.data(); }
+    const double* x() const override { return x_.data(); }
+
+    Outcome tell(double f, const double* gradient, bool finite) override {
+        if (!searching_) {
+            if (!finite) return Outcome::not_finite;
+            f_ = f;
+            std::copy_n(gradient, n_, g_.data());
+            return Outcome::iterate;
+        }
+        const double slope = finite ? dot(gradient, d_.data(), n_) : std::numeric_limits<double>::quiet_NaN();
+        switch (search_.tell(f, slope)) {
+            case LineSearch::Outcome::wants_more:
+                return go_to_trial();
+            case LineSearch::Outcome::found:
+                break;
+            case LineSearch::Outcome::no_progress:
+                if (f < f_) break;  // less than was asked for, but rounding may allow no more
+                return restart(Outcome::no_progress);
+            case LineSearch::Outcome::not_finite:
+                return restart(Outcome::not_finite);
+        }
+        remember(gradient);
+        f_ = f;
+        x_.swap(trial_);
+        std::copy_n(gradient, n_, g_.data());
+        searching_ = false;
+        return Outcome::iterate;
+    }
+
+    void advance(const double*) override {
+        set_direction();
+        search();
+    }
+
+private:
+    std::size_t size() const { return static_cast<std::size_t>(n_); }
+
+    // A step from x to the trial point changes the gradient from g to this.
+    void remember(const double* gradient) {
+        if (s_.empty()) {
+            const std::size_t all = size() * static_cast<std::size_t>(memory_);
+            s_.resize(all), y_.resize(all);
+            rho_.resize(static_cast<std::size_t>(memory_)), alpha_.resize(rho_.size());
+        }
+        const std::int64_t slot = pairs_ % memory_;
+        double *s = &s_[index(slot)], *y = &y_[index(slot)];
+        for (std::int64_t i = 0; i < n_; ++i) s[i] = trial_[at(i)] - x_[at(i)], y[i] = gradient[i] - g_[at(i)];
+        const double sy = dot(s, y, n_), yy = dot(y, y, n_);
+        // Without positive curvature along s the approximation would not stay positive definite.
+        if (!(sy > std::numeric_limits<double>::epsilon() * -search_slope_ * search_.step()) || !std::isfinite(yy))
+            return;
+        rho_[at(slot)] = 1 / sy;
+        gamma_ = sy / yy;
+        ++pairs_;
+    }
+
+    // d = -H g
+    void set_direction() {
+        for (std::int64_t i = 0; i < n_; ++i) d_[at(i)] = -g_[at(i)];
+        const std::int64_t known = std::min(pairs_, memory_);
+        if (known == 0) return;
+        for (std::int64_t k = pairs_; k-- > pairs_ - known;) {
+            const std::int64_t slot = k % memory_;
+            const double alpha = rho_[at(slot)] * dot(&s_[index(slot)], d_.data(), n_);
+            alpha_[at(slot)] = alpha;
+            add_scaled(-alpha, &y_[index(slot)], d_.data(), n_);
+        }
+        for (double& d : d_) d *= gamma_;
+        for (std::int64_t k = pairs_ - known; k < pairs_; ++k) {
+            const std::int64_t slot = k % memory_;
+            const double beta = rho_[at(slot)] * dot(&y_[index(slot)], d_.data(), n_);
+            add_scaled(alpha_[at(slot)] - beta, &s_[index(slot)], d_.data(), n_);
+        }
+    }
+
+    // Along d from the iterate; if that does not descend, rounding has spoilt the pairs.
+    void search() {
+        search_slope_ = dot(g_.data(), d_.data(), n_);
+        if (!(search_slope_ < 0) && pairs_ > 0) {
+            pairs_ = 0;
+            return advance(nullptr);
+        }
+        // The first direction says nothing of how far to go.
+        const double first = pairs_ == 0 ? std::min(1.0, 1 / std::sqrt(dot(d_.data(), d_.data(), n_))) : 1.0;
+        search_.start(f_, search_slope_, first);
+        searching_ = true;
+        go_to_trial();
+    }
+
+    Outcome go_to_trial() {
+        const double step = search_.step();
+        DOWNSLOPE_SIMD
+        for (std::int64_t i = 0; i < n_; ++i) trial_[at(i)] = x_[at(i)] + step * d_[at(i)];
+        return Outcome::wants_more;
+    }
+
+    // The search has failed: from the iterate along the gradient, unless that was what has failed.
+    Outcome restart(Outcome failure) {
+        if (pairs_ == 0) return failure;
+        pairs_ = 0;
+        advance(nullptr);
+        return Outcome::wants_more;
+    }
+
+    static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
+    std::size_t index(std::int64_t slot) const { return static_cast<std::size_t>(slot * n_); }
+
+    std::int64_t n_, memory_, pairs_ = 0;
+    std::vector<double> x_, trial_, g_, d_, s_, y_, rho_, alpha_;
+    double f_ = 0, gamma_ = 1, search_slope_ = 0;
+    bool searching_ = false;
+    LineSearch search_;
+};
+
+}  // namespace downslope

@@ -1,0 +1,51 @@
+// The few vector operations that loops need, in float64; the same bits on every instruction set.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "../parallel.hpp"
+
+namespace downslope {
+
+// Added up in eight lanes, which vector units of every width can share.
+inline double dot(const double* a, const double* b, std::int64_t n) {
+    constexpr std::int64_t lanes = 8;
+    std::array<double, lanes> sums{};
+    std::int64_t i = 0;
+    for (; i + lanes <= n; i += lanes)
+        for (std::int64_t k = 0; k < lanes; ++k) sums[static_cast<std::size_t>(k)] += a[i + k] * b[i + k];
+    double rest = 0;
+    for (; i < n; ++i) rest += a[i] * b[i];
+    if (n < lanes) return rest;
+    return (((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))) + rest;
+}
+
+// y += a x
+inline void add_scaled(double a, const double* x, double* y, std::int64_t n) {
+    DOWNSLOPE_SIMD
+    for (std::int64_t i = 0; i < n; ++i) y[i] += a * x[i];
+}
+
+// The largest magnitude; NaN if there is a NaN.
+inline double max_norm(const double* x, std::int64_t n) {
+    double largest = 0;
+    bool is_nan = false;
+    for (std::int64_t i = 0; i < n; ++i) {
+        const double magnitude = std::abs(x[i]);
+        is_nan |= magnitude != magnitude;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return is_nan ? std::nan("") : largest;
+}
+
+inline double max_distance(const double* x, const double* y, std::int64_t n) {
+    double largest = 0;
+    for (std::int64_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(x[i] - y[i]));
+    return largest;
+}
+
+}  // namespace downslope

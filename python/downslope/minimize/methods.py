@@ -1,0 +1,93 @@
+"""Methods by their names: what each is in the core, and which options it takes."""
+
+import math
+
+import numpy as np
+
+from downslope._extension import core
+from downslope.rules import OPTIMIZERS
+from downslope.rules.hyperparameters import Schema
+from downslope.validation import integer, number
+
+# Names that stand for a rule with other defaults.
+_RULES = {name: (cls, {}) for name, cls in OPTIMIZERS.items()} | {
+    "momentum": (OPTIMIZERS["sgd"], {"momentum": 0.9}),
+    "nesterov": (OPTIMIZERS["sgd"], {"momentum": 0.9, "nesterov": True}),
+}
+METHODS = (*_RULES, "l-bfgs")
+
+# Unlimited, as the core takes it.
+_FOR_EVER = 2**62
+
+# option -> (default, check); maxiter's default is the method's.
+_LOOP_OPTIONS = {
+    "maxiter": (None, lambda name, value: integer(name, value, lower=0, upper=_FOR_EVER)),
+    "maxfev": (_FOR_EVER, lambda name, value: integer(name, value, lower=1, upper=_FOR_EVER)),
+    "gtol": (1e-6, lambda name, value: number(name, value, lower=0)),
+    "ftol": (0.0, lambda name, value: number(name, value, lower=0)),
+    "xtol": (0.0, lambda name, value: number(name, value, lower=0)),
+    "max_seconds": (math.inf, lambda name, value: number(name, value, lower=0)),
+    "disp": (False, lambda name, value: bool(value)),
+    "progress": (False, lambda name, value: bool(value)),
+}
+_MAXITER = {"l-bfgs": 15_000}
+_RULE_MAXITER = 10_000
+
+
+class Plan:
+    """A method with its options, checked: what the core needs, and what the Python side does itself."""
+
+    def __init__(self, method, options, tol):
+        self.name = _known(method)
+        options = dict(options or {})
+        if tol is not None:
+            options.setdefault("gtol", number("tol", tol, lower=0))
+        loop = {}
+        for name, (default, check) in _LOOP_OPTIONS.items():
+            given = options.pop(name, None)
+            loop[name] = default if given is None else check(name, given)
+        if loop["maxiter"] is None:
+            loop["maxiter"] = _MAXITER.get(self.name, _RULE_MAXITER)
+        self.disp, self.progress, self.maxiter = loop.pop("disp"), loop.pop("progress"), loop["maxiter"]
+        self.limits = core.Limits(**loop)
+        if self.name in _RULES:
+            self.method = _rule_method(self.name, options, self.maxiter)
+        else:
+            self.method = core.LBFGSMethod(integer("maxcor", options.pop("maxcor", 10), lower=1))
+            _refuse(options, ("maxcor",), self.name)
+
+
+def _known(method):
+    if not isinstance(method, str):
+        raise TypeError(f"method must be a string, got {method!r}")
+    if method.lower() not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    return method.lower()
+
+
+def _refuse(options, known, method):
+    if options:
+        names = ", ".join((*_LOOP_OPTIONS, *known))
+        raise TypeError(f"unknown option {next(iter(options))!r} of method {method!r}; known are {names}")
+
+
+def _rule_method(name, options, maxiter):
+    cls, defaults = _RULES[name]
+    rows = dict.fromkeys(row[0].partition("[")[0] for row in core.rule_table(cls.rule))
+    fields = (*rows, "weight_decay", "decoupled_weight_decay")
+    hyper = {key: options.pop(key) for key in fields if key in options}
+    _refuse(options, fields, name)
+    # An optimizer of the rule knows the defaults and checks what is given.
+    group = cls(np.zeros(1), **(defaults | hyper)).param_groups[0]
+    return core.RuleMethod(
+        cls.rule,
+        Schema(cls.rule).core_values(group)[0],
+        weight_decay=group["weight_decay"],
+        decoupled_weight_decay=group["decoupled_weight_decay"],
+        rates=_rates(group["lr"], maxiter),
+    )
+
+
+def _rates(lr, steps):
+    """What a schedule gives for each step; the loop does not call it, so that it can go without the GIL."""
+    return [number(f"lr({t})", lr(t), lower=0) for t in range(1, steps + 1)] if callable(lr) else []
