@@ -2,7 +2,7 @@
 
 from downslope import reference, schedules
 from downslope.config import __version__, isa, show_config
-from downslope.minimize import minibatches
+from downslope.minimize import EarlyStopping, OptimizeResult, check_grad, flatten, minibatches, scipy_method, train
 from downslope.rules import (
     NAG,
     OPTIMIZERS,
@@ -38,13 +38,17 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "EarlyStopping",
     "Lion",
     "NAdam",
+    "OptimizeResult",
     "Optimizer",
     "RAdam",
     "RMSprop",
     "RowGrad",
     "__version__",
+    "check_grad",
+    "flatten",
     "get_num_threads",
     "isa",
     "load_optimizer",
@@ -52,6 +56,8 @@ __all__ = [
     "num_threads",
     "reference",
     "schedules",
+    "scipy_method",
     "set_num_threads",
     "show_config",
+    "train",
 ]

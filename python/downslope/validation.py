@@ -55,3 +55,13 @@ def choice(name, value, allowed):
         return value
     *others, last = map(repr, allowed)
     raise (ValueError if is_string else TypeError)(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+
+
+def real_array(name, given):
+    """`given` as a float64 array, which is `given` itself if it is one."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: fill it first")
+    array = np.asarray(given)
+    if not np.can_cast(array.dtype, np.float64):
+        raise TypeError(f"{name} must be an array of real numbers that float64 can hold, got dtype {array.dtype}")
+    return array.astype(np.float64, copy=False)

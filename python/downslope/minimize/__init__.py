@@ -1,5 +1,11 @@
-"""Loops over the objective. So far: mini-batches."""
+"""Loops over the objective, and what goes with them."""
 
+from downslope.minimize.check_grad import check_grad
+from downslope.minimize.early_stopping import EarlyStopping
+from downslope.minimize.flatten import flatten
 from downslope.minimize.minibatches import minibatches
+from downslope.minimize.result import OptimizeResult
+from downslope.minimize.scipy_method import scipy_method
+from downslope.minimize.train import train
 
-__all__ = ["minibatches"]
+__all__ = ["EarlyStopping", "OptimizeResult", "check_grad", "flatten", "minibatches", "scipy_method", "train"]

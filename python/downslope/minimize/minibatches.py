@@ -73,13 +73,14 @@ class minibatches:
     def __iter__(self):
         number = self._passes
         self._passes += 1
-        return self._batches(number)
+        batches = self._batches(number)
+        return batches if len(self._arrays) > 1 else (batch for (batch,) in batches)
 
-    def _batches(self, number):
+    def _batches(self, number, first=0):
+        """Tuples, in the order of that pass, from batch `first` on."""
         order = None
         if self._shuffle and not self._whole:
             order = np.random.default_rng((self._seed, number)).permutation(self._rows)
-        for start in range(0, len(self) * self._batch_size, self._batch_size):
-            rows = slice(start, start + self._batch_size)
-            batch = tuple(array[rows if order is None else order[rows]] for array in self._arrays)
-            yield batch if len(batch) > 1 else batch[0]
+        for i in range(first, len(self)):
+            rows = slice(i * self._batch_size, (i + 1) * self._batch_size)
+            yield tuple(array[rows if order is None else order[rows]] for array in self._arrays)

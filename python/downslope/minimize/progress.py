@@ -1,0 +1,25 @@
+"""A progress bar, by tqdm, which only those need who ask for one."""
+
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(wanted, total, done, unit):
+    """A function ``advance(fun)`` that moves the bar on by one and shows the objective; without a bar it does nothing.
+
+    Raises ImportError if a bar is wanted and tqdm isn't there.
+    """
+    if not wanted:
+        yield lambda fun: None
+        return
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise ImportError("progress=True needs the library tqdm: pip install 'downslope[demo]'") from error
+    with tqdm(total=total, initial=done, unit=unit) as bar:
+
+        def advance(fun):
+            bar.set_postfix_str(f"fun={fun:.4g}", refresh=False)
+            bar.update()
+
+        yield advance
