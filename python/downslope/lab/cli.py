@@ -1,5 +1,5 @@
-"""The command ``downslope``: `race` trains with every rule on real data, `states` with state in fewer bits, and `info`
-says what is installed.
+"""The command ``downslope``: `race` trains with every rule on real data, `states` with state in fewer bits, `minimize`
+goes down to a known minimum, and `info` says what is installed.
 """
 
 import argparse
@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import downslope as ds
-from downslope.lab import race, states
+from downslope.lab import minimize_problem, race, states
 from downslope.lab.datasets import DatasetError, load
 from downslope.lab.models import models_for
+from downslope.lab.problems import PROBLEMS
 from downslope.lab.table import format_table
 
 
@@ -82,6 +83,23 @@ def _parser():
         help="on the quadratic; default: %(default)s",
     )
     storing.set_defaults(command=_states)
+
+    minimizing = commands.add_parser(
+        "minimize",
+        help="minimize a test problem with a known minimum",
+        description="Minimize one of the test problems with a method of downslope.minimize and say how near it came. "
+        "The exit status is 0 if it converged and 1 if not.",
+    )
+    minimizing.add_argument("problem", nargs="?", metavar="PROBLEM", help="such as rosenbrock")
+    minimizing.add_argument("--list", action="store_true", help="print the problems")
+    minimizing.add_argument("--method", default="l-bfgs", metavar="NAME", help="such as adam; default: %(default)s")
+    minimizing.add_argument("--lr", type=_finite, metavar="X", help="the learning rate; default: the method's")
+    minimizing.add_argument("--maxiter", type=_at_least(1), metavar="N", help="default: the method's")
+    minimizing.add_argument(
+        "--start", type=_finite, nargs="+", metavar="X", help="a number for each variable; default: the problem's"
+    )
+    minimizing.add_argument("--plot", type=Path, metavar="PNG", help="draw the path, if the problem has two variables")
+    minimizing.set_defaults(command=_minimize)
     return parser
 
 
@@ -114,6 +132,16 @@ def _at_least(bound):
     return parse
 
 
+def _finite(text):
+    try:
+        number = float(text)
+    except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a finite number, got {text!r}")
+    return number
+
+
 def _rules(text):
     rules = list(dict.fromkeys(name.strip().lower() for name in text.split(",")))
     for name in rules:
@@ -122,31 +150,31 @@ def _rules(text):
     return rules
 
 
-def _refuse_unwritable(path):
+def _refuse_unwritable(path, option="--out"):
     """Training takes a while: find out now that its picture could not be saved, by opening the file."""
     if path.suffix.lower() != ".png":
-        raise CommandError(f"--out must end in .png, got {str(path)!r}")
+        raise CommandError(f"{option} must end in .png, got {str(path)!r}")
     existed = path.exists()
-    with _writing(path), path.open("ab"):
+    with _writing(path, option), path.open("ab"):
         pass
     if not existed:
         path.unlink()
 
 
 @contextlib.contextmanager
-def _writing(path):
+def _writing(path, option="--out"):
     try:
         yield
     except OSError as error:
-        raise CommandError(f"cannot write {str(path)!r}: {error.strerror or error}: choose another --out") from None
+        raise CommandError(f"cannot write {str(path)!r}: {error.strerror or error}: choose another {option}") from None
 
 
-def _drawing(command):
-    """What only the demo's extra brings: tqdm, and the function that draws."""
+def _drawing(command, picture=None):
+    """What only the demo's extra brings: tqdm, and the function that draws the picture, by default the command's."""
     try:
         from tqdm import tqdm
 
-        return tqdm, importlib.import_module(f"downslope.lab.plot_{command}").draw
+        return tqdm, importlib.import_module(f"downslope.lab.plot_{picture or command}").draw
     except ModuleNotFoundError:
         raise CommandError(f"{command} needs matplotlib and tqdm: pip install 'downslope[demo]'") from None
 
@@ -271,6 +299,48 @@ def _state_table(runs, classes):
         row += [form.format(np.mean(scores)), form.format(np.std(scores, ddof=1))] if scored else []
         rows.append(row)
     return format_table(header, rows)
+
+
+def _minimize(args):
+    if args.list:
+        print(minimize_problem.listing(PROBLEMS.values()))
+        return 0
+    problem = _problem(args.problem)
+    n = len(problem.x0)
+    x0 = problem.x0 if args.start is None else np.array(args.start)
+    if len(x0) != n:
+        raise CommandError(f"--start must have {n} numbers for {problem.name}, got {len(x0)}")
+    path, draw = [x0], None
+    if args.plot:
+        if n != 2:
+            raise CommandError(f"--plot must go with a problem in 2 variables, got {problem.name} in {n}")
+        _, draw = _drawing("minimize --plot", "path")
+        _refuse_unwritable(args.plot, "--plot")
+
+    options = {name: value for name in ("lr", "maxiter") if (value := getattr(args, name)) is not None}
+    try:
+        result = minimize_problem.run(problem, args.method, x0, options, draw and (lambda x: path.append(x)))
+    except (TypeError, ValueError) as error:  # of a method or an option
+        raise CommandError(error) from None
+    said = [f"{name} {value:,g}" for name, value in options.items()]
+    _say(f"{problem.name} ({problem.source}): {n} variables, by {', '.join([args.method, *said])}")
+    print(f"\n{minimize_problem.comparison(problem, x0, result.x)}\n")
+    _say(f"{result.nit:,} iterations; {result.nfev:,} evaluations of f and {result.njev:,} of the gradient.")
+    _say(f"{'Converged' if result.success else 'Not converged'}: {result.message}")
+    if draw:
+        with _writing(args.plot, "--plot"):
+            draw(problem, np.array(path), args.plot, title=f"{problem.name}, by {args.method}")
+        print(f"wrote {args.plot}")
+    return 0 if result.success else 1
+
+
+def _problem(name):
+    if name is None:
+        raise CommandError("name a problem (see downslope minimize --list)")
+    try:
+        return PROBLEMS[name.lower()]
+    except KeyError:
+        raise CommandError(f"unknown problem {name!r} (see downslope minimize --list)") from None
 
 
 def _info(args):
