@@ -243,7 +243,7 @@ public:
         return batch_.active().size();
     }
 
-    void stop(int status) { batch_.stop(static_cast<Status>(status), results_.view()); }
+    void stop_for_time() { batch_.stop(Status::time_spent, results_.view()); }
     py::tuple results() const { return results_.tuple(); }
 
 private:
@@ -340,7 +340,7 @@ void bind_minimize(py::module_& module) {
              py::arg("x0"))
         .def("points", &NumpyBatch::points, "(points of all that are still running, their rows in x0).")
         .def("tell", &NumpyBatch::tell, py::arg("f"), py::arg("gradients"))
-        .def("stop", &NumpyBatch::stop, py::arg("status"))
+        .def("stop_for_time", &NumpyBatch::stop_for_time)
         .def("results", &NumpyBatch::results);
 
     module.def("status_message", [](int status) { return message_of(static_cast<Status>(status)); }, py::arg("status"));

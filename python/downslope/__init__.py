@@ -2,7 +2,17 @@
 
 from downslope import reference, schedules
 from downslope.config import __version__, isa, show_config
-from downslope.minimize import EarlyStopping, OptimizeResult, check_grad, flatten, minibatches, scipy_method, train
+from downslope.minimize import (
+    EarlyStopping,
+    OptimizeResult,
+    check_grad,
+    flatten,
+    minibatches,
+    minimize,
+    minimize_many,
+    scipy_method,
+    train,
+)
 from downslope.rules import (
     NAG,
     OPTIMIZERS,
@@ -53,6 +63,8 @@ __all__ = [
     "isa",
     "load_optimizer",
     "minibatches",
+    "minimize",
+    "minimize_many",
     "num_threads",
     "reference",
     "schedules",

@@ -3,9 +3,21 @@
 from downslope.minimize.check_grad import check_grad
 from downslope.minimize.early_stopping import EarlyStopping
 from downslope.minimize.flatten import flatten
+from downslope.minimize.many import minimize_many
 from downslope.minimize.minibatches import minibatches
+from downslope.minimize.minimize import minimize
 from downslope.minimize.result import OptimizeResult
 from downslope.minimize.scipy_method import scipy_method
 from downslope.minimize.train import train
 
-__all__ = ["EarlyStopping", "OptimizeResult", "check_grad", "flatten", "minibatches", "scipy_method", "train"]
+__all__ = [
+    "EarlyStopping",
+    "OptimizeResult",
+    "check_grad",
+    "flatten",
+    "minibatches",
+    "minimize",
+    "minimize_many",
+    "scipy_method",
+    "train",
+]

@@ -26,7 +26,7 @@ _LOOP_OPTIONS = {
     "gtol": (1e-6, lambda name, value: number(name, value, lower=0)),
     "ftol": (0.0, lambda name, value: number(name, value, lower=0)),
     "xtol": (0.0, lambda name, value: number(name, value, lower=0)),
-    "max_seconds": (math.inf, lambda name, value: number(name, value, lower=0)),
+    "max_seconds": (math.inf, lambda name, value: number(name, value, lower=0, upper=math.inf, includes_upper=True)),
     "disp": (False, lambda name, value: bool(value)),
     "progress": (False, lambda name, value: bool(value)),
 }
@@ -48,7 +48,8 @@ class Plan:
             loop[name] = default if given is None else check(name, given)
         if loop["maxiter"] is None:
             loop["maxiter"] = _MAXITER.get(self.name, _RULE_MAXITER)
-        self.disp, self.progress, self.maxiter = loop.pop("disp"), loop.pop("progress"), loop["maxiter"]
+        self.disp, self.progress = loop.pop("disp"), loop.pop("progress")
+        self.maxiter, self.max_seconds = loop["maxiter"], loop["max_seconds"]
         self.limits = core.Limits(**loop)
         if self.name in _RULES:
             self.method = _rule_method(self.name, options, self.maxiter)

@@ -1,9 +1,80 @@
-"""What a user's functions return, as the core takes it."""
+"""Objectives as the core takes them: Python functions, with what converts their results, or compiled ones."""
+
+from typing import NamedTuple
 
 import numpy as np
 
+from downslope._extension import core
+from downslope.minimize.compiled import compiled
+from downslope.validation import real_array
 
-def to_float(value):
+DIFFERENCES = ("2-point", "3-point")
+
+
+class CompiledObjective(NamedTuple):
+    """What the core calls, and what must stay alive until it returns."""
+
+    functions: object
+    owners: tuple
+
+
+def compiled_objective(fun, jac, args, data, rows=None):
+    """The objective if `fun` is compiled, else None. With `rows`, `data` has one row for each of so many problems."""
+    value = compiled(fun, ["value_and_gradient", "value"], "fun")
+    if value is None:
+        if compiled_or_none(jac) is not None:
+            raise TypeError("jac must be a Python function where fun is one, got a compiled one")
+        if data is not None:
+            raise TypeError("data is what compiled functions get: hand it to a Python function by args")
+        return None
+    if args != ():
+        raise TypeError(f"args are for Python functions: a compiled one gets its numbers by data, got {args!r}")
+    gradient, differences = 0, None
+    owners = [value]
+    if value.role == "value_and_gradient":
+        if jac is not None and jac is not True:
+            raise TypeError(f"jac must be None or True where the compiled fun has value and gradient, got {jac!r}")
+    elif jac is None or (isinstance(jac, str) and jac in DIFFERENCES):
+        differences = jac or DIFFERENCES[0]
+    else:
+        found = compiled_or_none(jac)
+        if found is None:
+            raise TypeError(f"jac must be compiled, as fun is, or None or one of {DIFFERENCES}, got {jac!r}")
+        gradient = found.address
+        owners.append(found)
+    address, row_bytes = value.user_data or 0, 0
+    if data is not None:
+        if address:
+            raise TypeError("data must not be given where fun brings its own user_data")
+        array = np.ascontiguousarray(real_array("data", data))
+        if rows is not None:
+            if array.ndim == 0 or len(array) != rows:
+                raise ValueError(f"data must have a row for each of the {rows} problems, got shape {array.shape}")
+            row_bytes = array.strides[0]
+        address = array.ctypes.data
+        owners.append(array)
+    functions = core.CompiledFunctions(value.address, gradient, differences, address, row_bytes)
+    return CompiledObjective(functions, tuple(owners))
+
+
+def compiled_or_none(jac):
+    return compiled(jac, ["gradient"], "jac") if callable(jac) or not isinstance(jac, (str, bool, type(None))) else None
+
+
+def python_objective(fun, jac, args, shape):
+    """What the core takes of Python functions: `jac`, `args`, and two functions that convert results."""
+    if jac is None or jac is False:
+        jac = DIFFERENCES[0]
+    if not (callable(jac) or jac is True or (isinstance(jac, str) and jac in DIFFERENCES)):
+        names = ", ".join(map(repr, DIFFERENCES))
+        raise (ValueError if isinstance(jac, str) else TypeError)(
+            f"jac must be a function, True, None or one of {names}, got {jac!r}"
+        )
+    args = args if isinstance(args, tuple) else (args,)
+    return jac, args, _to_float, _to_array(shape, "jac" if callable(jac) else "fun")
+
+
+def _to_float(value):
     """The number that `fun` has returned: any real one, or an array with one element."""
     array = np.asarray(value)
     if array.size != 1 or not np.can_cast(array.dtype, np.float64):
@@ -11,14 +82,14 @@ def to_float(value):
     return float(array.reshape(())[()])
 
 
-def to_array(shape, source):
+def _to_array(shape, source):
     """A function that makes the gradient that `source` has returned a float64 array; it may be flat."""
     size = int(np.prod(shape))
 
     def convert(value):
         array = np.asarray(value)
         if not np.can_cast(array.dtype, np.float64):
-            raise TypeError(f"{source} must return real numbers that float64 can hold, got dtype {array.dtype}")
+            raise TypeError(f"{source} must return a gradient of real numbers, got dtype {array.dtype}")
         if array.shape != shape and array.shape != (size,):
             raise ValueError(f"{source} must return a gradient of shape {shape}, got {array.shape}")
         return np.ascontiguousarray(array, dtype=np.float64)

@@ -1,40 +1,35 @@
-"""What looks on while a loop runs: the user's callback, a progress bar."""
+"""What looks on while a loop runs: the user's callback and the progress bar."""
 
 import inspect
 
 from downslope.minimize.result import OptimizeResult
 
 
-class Observer:
-    """Called by the loop after each iteration with (x, fun, nit, nfev); returns whether to stop."""
+def observer(callback, advance):
+    """What the loop calls after each iteration, with (x, fun, nit, nfev), and what returns whether to stop."""
+    if callback is None:
+        tell = None
+    elif not callable(callback):
+        raise TypeError(f"callback must be callable, got {callback!r}")
+    elif _takes_result(callback):
 
-    def __init__(self, callback, progress, maxiter, description):
-        self._callback = callback
-        self._takes_result = callback is not None and _takes_result(callback)
-        self._bar = progress_bar(progress, maxiter, description)
+        def tell(x, fun, nit, nfev):
+            callback(intermediate_result=OptimizeResult(x=x, fun=fun, nit=nit, nfev=nfev))
+    else:
 
-    @property
-    def is_needed(self):
-        return self._callback is not None or self._bar is not None
+        def tell(x, fun, nit, nfev):
+            callback(x)
 
-    def __call__(self, x, fun, nit, nfev):
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"f={fun:.6g}", refresh=False)
-            self._bar.update(nit - self._bar.n)
-        if self._callback is None:
-            return False
+    def observe(x, fun, nit, nfev):
+        advance(fun)
         try:
-            if self._takes_result:
-                self._callback(intermediate_result=OptimizeResult(x=x, fun=fun, nit=nit, nfev=nfev))
-            else:
-                self._callback(x)
+            if tell is not None:
+                tell(x, fun, nit, nfev)
         except StopIteration:
             return True
         return False
 
-    def close(self):
-        if self._bar is not None:
-            self._bar.close()
+    return observe
 
 
 def _takes_result(callback):
@@ -43,14 +38,3 @@ def _takes_result(callback):
         return list(inspect.signature(callback).parameters) == ["intermediate_result"]
     except (TypeError, ValueError):  # a builtin without a signature
         return False
-
-
-def progress_bar(wanted, total, description):
-    """A bar of tqdm, which an extra brings along, if one is wanted."""
-    if not wanted:
-        return None
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError("progress=True needs tqdm: pip install 'downslope[demo]'") from error
-    return tqdm(total=total, desc=description)

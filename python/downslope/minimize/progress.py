@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(wanted, total, done, unit):
-    """A function ``advance(fun)`` that moves the bar on by one and shows the objective; without a bar it does nothing.
+    """A function ``advance(fun)`` that moves the bar on and shows the objective; without a bar it does nothing.
 
     Raises ImportError if a bar is wanted and tqdm isn't there.
     """
     if not wanted:
-        yield lambda fun: None
+        yield lambda fun=None, by=1: None
         return
     try:
         from tqdm import tqdm
@@ -18,8 +18,9 @@ def progress_bar(wanted, total, done, unit):
         raise ImportError("progress=True needs the library tqdm: pip install 'downslope[demo]'") from error
     with tqdm(total=total, initial=done, unit=unit) as bar:
 
-        def advance(fun):
-            bar.set_postfix_str(f"fun={fun:.4g}", refresh=False)
-            bar.update()
+        def advance(fun=None, by=1):
+            if fun is not None:
+                bar.set_postfix_str(f"fun={fun:.4g}", refresh=False)
+            bar.update(by)
 
         yield advance

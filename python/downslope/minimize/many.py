@@ -1,0 +1,176 @@
+"""`minimize_many`: one problem a row."""
+
+import math
+import time
+
+import numpy as np
+
+from downslope._extension import core
+from downslope.minimize.methods import Plan
+from downslope.minimize.minimize import minimize, result, start
+from downslope.minimize.objective import compiled_objective
+from downslope.minimize.progress import progress_bar
+from downslope.minimize.result import OptimizeResult
+from downslope.validation import boolean, real_array
+
+
+class ManyResult(OptimizeResult):
+    """What `minimize_many` returns: arrays with a row, or an element, for each problem."""
+
+    def best(self):
+        """The `OptimizeResult` of the problem with the lowest `fun`, and its row as ``index``; NaN is never the lowest.
+
+        Raises
+        ------
+        ValueError
+            If there is no problem, or `fun` is NaN for all.
+        """
+        if np.isnan(self.fun).all():
+            raise ValueError("best() needs a problem whose fun is not NaN")
+        i = int(np.nanargmin(self.fun))
+        fields = (self.x[i].copy(), float(self.fun[i]), self.jac[i].copy())
+        counts = (int(each[i]) for each in (self.nit, self.nfev, self.njev, self.status))
+        return OptimizeResult(result((*fields, *counts)), index=i)
+
+
+def minimize_many(fun, X0, args=(), method="l-bfgs", jac=None, hess=None, data=None, vectorized=False, options=None):
+    """Minimize one problem for each row of `X0`: many small problems, or one from many starts.
+
+    Parameters
+    ----------
+    fun : compiled function or callable
+        Compiled, it runs on all cores without the GIL: see `minimize`. With ``vectorized=True``, a function ``fun(X,
+        index, *args) -> (f, G)`` of the points of all problems that still run, shape (a, n), and of their rows in
+        `X0`, shape (a,), which returns values (a,) and gradients (a, n). Otherwise a function as in `minimize`, which
+        is called for one problem after the other.
+    X0 : array_like, (k, n)
+        Where each problem starts.
+    args : tuple, default ()
+        Further arguments of Python functions.
+    method : str, default "l-bfgs"
+        As in `minimize`.
+    jac : optional
+        As in `minimize`; with `vectorized`, None or True.
+    hess : optional
+        Not used by any of these methods.
+    data : array_like, (k, ...), optional
+        Row i is what the ``user_data`` of a compiled function points to in problem i, as float64.
+    vectorized : bool, default False
+        Whether `fun` evaluates many points at once.
+    options : dict, optional
+        As in `minimize`, for each problem; but ``max_seconds`` of vectorized problems holds for all together, and
+        ``progress`` counts problems.
+
+    Returns
+    -------
+    ManyResult
+        ``x`` and ``jac`` (k, n), ``fun, nit, nfev, njev, status, success`` (k,), and a ``message`` that sums up.
+        ``res.best()`` is the result of the lowest ``fun``.
+
+    Raises
+    ------
+    TypeError, ValueError, ImportError
+        As `minimize` does, and ValueError if `X0` has no two axes or what `fun` returns has another shape.
+
+    Notes
+    -----
+    Each problem gets the same bits as from `minimize`, whatever the number of threads, wherever `fun` returns the same
+    bits. Beyond its inputs and results, the memory that compiled problems need does not depend on their number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import downslope as ds
+    >>> def himmelblau(X, index):
+    ...     x, y = X.T
+    ...     a, b = x**2 + y - 11, x + y**2 - 7
+    ...     return a**2 + b**2, np.stack([4 * a * x + 2 * b, 2 * a + 4 * b * y], axis=1)
+    >>> X0 = np.random.default_rng(0).uniform(-5, 5, (100, 2))
+    >>> res = ds.minimize_many(himmelblau, X0, vectorized=True)
+    >>> res.success.all(), len(np.unique(res.x.round(3), axis=0))
+    (np.True_, 4)
+    """
+    X = start("X0", X0) if np.size(X0) else real_array("X0", X0)
+    if X.ndim != 2:
+        raise ValueError(f"X0 must have one row a problem, shape (k, n), got shape {X.shape}")
+    plan = Plan(method, options, tol=None)
+    if boolean("vectorized", vectorized):
+        outcome = _vectorized(plan, fun, X, args, jac, data)
+    elif (compiled := compiled_objective(fun, jac, args, data, rows=len(X))) is not None:
+        outcome = _compiled(plan, compiled, X)
+    else:
+        outcome = _one_by_one(plan, fun, X, args, method, jac, options)
+    x, fun, jac, nit, nfev, njev, status = outcome
+    successful = {code: core.status_is_success(code) for code in np.unique(status).tolist()}
+    success = np.array([successful[code] for code in status.tolist()], dtype=bool)
+    message = f"{success.sum():,} of {len(success):,} problems converged."
+    res = ManyResult(
+        message=message, success=success, status=status, fun=fun, x=x, nit=nit, jac=jac, nfev=nfev, njev=njev
+    )
+    if plan.disp:
+        print(message)
+    return res
+
+
+def _compiled(plan, compiled, X):
+    with progress_bar(plan.progress, total=len(X), done=0, unit="problem") as advance:
+        shown = 0
+
+        def progress(done):
+            nonlocal shown
+            advance(by=done - shown)
+            shown = done
+
+        outcome = core.minimize_many_compiled(
+            plan.method, plan.limits, X, compiled.functions, progress if plan.progress else None
+        )
+        progress(len(X))
+    return outcome
+
+
+def _vectorized(plan, fun, X, args, jac, data):
+    if not callable(fun):
+        raise TypeError(f"fun must be a function fun(X, index) with vectorized=True, got {fun!r}")
+    if data is not None:
+        raise TypeError("data is what compiled functions get: a vectorized one selects its rows by index")
+    if jac is not None and jac is not True:
+        raise TypeError(f"jac must be None or True with vectorized=True, got {jac!r}")
+    args = args if isinstance(args, tuple) else (args,)
+    begin = time.monotonic()
+    batch = core.Batch(plan.method, plan.limits, X)
+    running = len(X)
+    with progress_bar(plan.progress, total=len(X), done=0, unit="problem") as advance:
+        while running:
+            points, index = batch.points()
+            before = running
+            running = batch.tell(*_values_and_gradients(fun(points, index, *args), points.shape))
+            advance(by=before - running)
+            if running and math.isfinite(plan.max_seconds) and time.monotonic() - begin >= plan.max_seconds:
+                batch.stop_for_time()
+                running = 0
+    return batch.results()
+
+
+def _values_and_gradients(returned, shape):
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise TypeError(f"fun must return a tuple of values and gradients, got {returned!r}")
+    arrays = []
+    for name, value, expected in zip(("values", "gradients"), returned, (shape[:1], shape), strict=True):
+        array = real_array(name, value)
+        if array.shape != expected:
+            raise ValueError(f"fun must return {name} of shape {expected}, got {array.shape}")
+        arrays.append(np.ascontiguousarray(array))
+    return arrays
+
+
+def _one_by_one(plan, fun, X, args, method, jac, options):
+    quiet = {**(options or {}), "disp": False, "progress": False}
+    results = []
+    with progress_bar(plan.progress, total=len(X), done=0, unit="problem") as advance:
+        for x0 in X:
+            results.append(minimize(fun, x0, args, method, jac, options=quiet))
+            advance()
+    fields = ("x", "fun", "jac", "nit", "nfev", "njev", "status")
+    columns = {name: [res[name] for res in results] for name in fields}
+    shapes = {"x": X.shape, "jac": X.shape}
+    return tuple(np.array(columns[name]).reshape(shapes.get(name, len(X))) for name in fields)
