@@ -84,11 +84,11 @@ def assert_is_both(fun, user_data=None):
     assert value == 15.0 and grad.tolist() == [6.0, -12.0]
 
 
-names_of_capsules = set()  # a capsule points to its name, and doesn't copy it
+names_of_capsules = []  # a capsule points to its name, and doesn't copy it
 
 
 def capsule(address, name, context=None):
-    names_of_capsules.add(name)
+    names_of_capsules.append(name)
     api = ctypes.pythonapi
     new = ctypes.PYFUNCTYPE(ctypes.py_object, POINTER, ctypes.c_char_p, POINTER)(("PyCapsule_New", api))
     set_context = ctypes.PYFUNCTYPE(INT, ctypes.py_object, POINTER)(("PyCapsule_SetContext", api))
