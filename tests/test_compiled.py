@@ -14,7 +14,7 @@ import cffi
 import numba
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import LowLevelCallable
 
@@ -213,11 +213,13 @@ def signature(draw, types):
     return f"{result}({','.join(parameters)}){draw(space())}".encode()
 
 
+@settings(deadline=None)
 @given(st.data(), st.sampled_from(list(SIGNATURES)))
 def test_spelling_does_not_matter(data, role):
     assert compiled(capsule_of(data.draw(signature(TYPES[role]))), [role], "fun").role == role
 
 
+@settings(deadline=None)
 @given(st.data(), st.sampled_from(list(SIGNATURES)))
 def test_every_type_matters(data, role):
     types = list(TYPES[role])
@@ -231,6 +233,7 @@ def test_every_type_matters(data, role):
         compiled(capsule_of(name), [role], "fun")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="double int*(), voxgr_", max_size=60), st.sampled_from(list(SIGNATURES)))
 def test_garbage_is_refused(text, role):
     with pytest.raises(TypeError, match="^fun must have the signature"):
