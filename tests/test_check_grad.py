@@ -77,6 +77,7 @@ def test_nan_is_returned():
     "fun, jac, x, error, message",
     [
         (np.sum, lambda x: x[:1], np.ones(3), ValueError, r"jac\(x\) must have shape \(3,\), got \(1,\)"),
+        (np.sum, lambda x: x[:, None], np.ones(3), ValueError, r"jac\(x\) must have shape \(3,\), got \(3, 1\)"),
         (np.copy, np.copy, np.ones(3), ValueError, r"jac\(x\) must have shape \(3, 3\), got \(3,\)"),
         (np.sum, np.copy, np.ones(3, complex), TypeError, "^x must be .* got dtype complex128"),
         (lambda x: None, np.copy, np.ones(3), TypeError, r"fun\(x\) must be .* got dtype object"),

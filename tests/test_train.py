@@ -247,6 +247,7 @@ def test_stop_iteration(at, reason, message):
     assert (res.success, res.status, res.message) == (True, 1, message)
     if at < 5:
         assert_same_params(res.x, p)
+        assert not any(np.shares_memory(res.x[name], p[name]) for name in p)
         assert math.isfinite(res.fun)
     else:
         assert res.fun == res.history["loss"].min()
@@ -299,6 +300,16 @@ def test_a_gradient_that_is_not_finite(at, dtype):
     assert p.tolist() == before[at - 1].tolist()
     ending = "The last step made a parameter" if at % 5 == 0 else "The loss turned nan after"
     assert res.message.startswith(ending)
+
+
+def test_foreign_bfloat16_is_looked_at_as_numbers():
+    pytest.importorskip("ml_dtypes")
+    from test_foreign_arrays import BFLOAT, Exporter
+
+    bits = np.zeros(2, np.uint16)
+    p = Exporter(bits, code=BFLOAT)
+    res = ds.train(lambda p, x: (1.0, np.array([0, math.nan], np.float32)), p, X, ds.SGD(p), None, 1)
+    assert res.status == 2 and bits.tolist() == [0, 0]
 
 
 def test_a_stop_after_a_gradient_that_is_not_finite():
@@ -480,6 +491,14 @@ def test_more_epochs_after_the_end():
     assert len(res.history["loss"]) == 2 and len(res.state.history["loss"]) == 2
 
 
+def test_a_result_is_no_part_of_the_state():
+    p, opt, res = trained(2)
+    best = copy.deepcopy(res.x)
+    res.x["w"][:] = np.nan
+    res = ds.train(squares, p, (X, Y), opt, 5, 2, resume=res.state)
+    assert_same_params(res.x, best)
+
+
 def test_a_smaller_rate_after_a_loss_that_was_not_finite():
     """Diverged trainings go on from the last good parameters, at the end of an epoch, too."""
 
@@ -576,6 +595,7 @@ def test_progress_without_tqdm(monkeypatch):
 # ---- errors ----
 
 W = np.zeros(3)
+SQUARE = np.zeros((2, 2))
 
 
 @pytest.mark.parametrize(
@@ -599,6 +619,7 @@ W = np.zeros(3)
         ({"params": [W, np.zeros(1)]}, ValueError, r"arrays of params, but params\[1\] is not one of its"),
         ({"params": {"w": W[:2]}}, ValueError, r"arrays of params, but params\['w'\] is not one of its"),
         ({"params": W[::-1]}, ValueError, "arrays of params, but params is not one of its"),
+        ({"params": SQUARE.T, "optimizer": ds.SGD(SQUARE)}, ValueError, "params, but params is not one of its"),
         ({"optimizer": ds.SGD([W, np.zeros(1)])}, ValueError, "the 1 arrays of params alone, got 2"),
         ({"params": [1, 2]}, TypeError, r"params\[0\]"),
         ({"fun": lambda p, x, y: 1.0}, TypeError, r"fun must return \(loss, grads\), got a float"),

@@ -55,14 +55,12 @@ class EarlyStopping:
         self._losses = None
 
     def __call__(self, intermediate_result):
-        """Raise StopIteration at the end of an epoch if it is time."""
-        if intermediate_result.batch > 0:
-            return
+        """Raise StopIteration if it is time."""
         history = intermediate_result.history
         losses = history.get("validation", history["loss"])
         if losses is not self._losses:  # another training
             self._losses, self._read, self._best, self._waited = losses, 0, math.inf, 0
-        for loss in losses[self._read :]:
+        for loss in losses[self._read :]:  # of the epoch that has just ended, if one has
             improves = loss < self._best - self.min_delta
             self._best = loss if improves else self._best
             self._waited = 0 if improves else self._waited + 1

@@ -138,12 +138,12 @@ def train(
     batches = minibatches(*(data if isinstance(data, tuple) else (data,)), batch_size=batch_size, seed=seed)
     if len(batches) == 0:
         raise ValueError("data must have at least one row, got none")
-    training = _Training(fun, params, parameters, optimizer, batches, validate)
     start = {"rows": batches._rows, "batch_size": batch_size, "seed": seed, "step_count": optimizer.step_count}
     history = {"loss": []} if validate is None else {"loss": [], "validation": []}
-    training.state = TrainState(**start, history=history) if resume is None else _resumed(resume, start, history)
+    state = TrainState(**start, history=history) if resume is None else _resumed(resume, start, history)
 
-    done = training.state.epoch * len(batches) + training.state.batch
+    training = _Training(fun, params, parameters, optimizer, batches, validate, state)
+    done = state.epoch * len(batches) + state.batch
     with progress_bar(progress, total=epochs * len(batches), done=done, unit="step") as advance:
         try:
             stop = training.run(epochs, callbacks, advance)
@@ -184,9 +184,9 @@ class _NotFinite(Exception):
 class _Training:
     """The loop, one step at a time."""
 
-    def __init__(self, fun, params, parameters, optimizer, batches, validate):
+    def __init__(self, fun, params, parameters, optimizer, batches, validate, state):
         self._function, self._params, self._parameters = fun, params, parameters
-        self._optimizer, self._batches, self._validate = optimizer, batches, validate
+        self._optimizer, self._batches, self._validate, self.state = optimizer, batches, validate, state
         self._where_gradients_are_taken = getattr(optimizer, "lookahead", nullcontext)
         self.loss = self.fun = math.nan
 
