@@ -2,6 +2,7 @@
 
 import pickle
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,7 +43,6 @@ def test_there_and_back(params):
 
 
 def test_bfloat16():
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     p = np.array([1.5, -2.0], ml_dtypes.bfloat16)
     vector, unflatten = ds.flatten(p)
     assert vector.tolist() == [1.5, -2.0]

@@ -6,11 +6,13 @@ import io
 import math
 import pickle
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule_cases import assert_same_bits
+from test_foreign_arrays import BFLOAT, Exporter
 
 import downslope as ds
 
@@ -280,12 +282,10 @@ def test_a_loss_that_is_not_finite(at, bad):
         assert_same_params(res.x, before[5])
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, "bfloat16"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("at", [1, 3, 5, 10])
 def test_a_gradient_that_is_not_finite(at, dtype):
     """In the last step of an epoch no other loss shows it, and such parameters must not be kept as the best."""
-    if dtype == "bfloat16":
-        dtype = pytest.importorskip("ml_dtypes").bfloat16
     before = []
 
     def fun(p, x, y):
@@ -303,9 +303,6 @@ def test_a_gradient_that_is_not_finite(at, dtype):
 
 
 def test_foreign_bfloat16_is_looked_at_as_numbers():
-    pytest.importorskip("ml_dtypes")
-    from test_foreign_arrays import BFLOAT, Exporter
-
     bits = np.zeros(2, np.uint16)
     p = Exporter(bits, code=BFLOAT)
     res = ds.train(lambda p, x: (1.0, np.array([0, math.nan], np.float32)), p, X, ds.SGD(p), None, 1)

@@ -33,8 +33,8 @@ def scipy_method(method, **options):
     Examples
     --------
     >>> import downslope as ds
-    >>> from scipy.optimize import minimize, rosen, rosen_der  # doctest: +SKIP
-    >>> minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=ds.scipy_method("l-bfgs")).x.round(4)  # doctest: +SKIP
+    >>> from scipy.optimize import minimize, rosen, rosen_der
+    >>> minimize(rosen, [-1.2, 1.0], jac=rosen_der, method=ds.scipy_method("l-bfgs")).x.round(4)
     array([1., 1.])
     """
 
