@@ -22,7 +22,7 @@ def compiled_objective(fun, jac, args, data, rows=None):
     """The objective if `fun` is compiled, else None. With `rows`, `data` has one row for each of so many problems."""
     value = compiled(fun, ["value_and_gradient", "value"], "fun")
     if value is None:
-        if compiled_or_none(jac) is not None:
+        if _compiled_gradient(jac) is not None:
             raise TypeError("jac must be a Python function where fun is one, got a compiled one")
         if data is not None:
             raise TypeError("data is what compiled functions get: hand it to a Python function by args")
@@ -37,9 +37,11 @@ def compiled_objective(fun, jac, args, data, rows=None):
     elif jac is None or (isinstance(jac, str) and jac in DIFFERENCES):
         differences = jac or DIFFERENCES[0]
     else:
-        found = compiled_or_none(jac)
+        found = _compiled_gradient(jac)
         if found is None:
             raise TypeError(f"jac must be compiled, as fun is, or None or one of {DIFFERENCES}, got {jac!r}")
+        if found.user_data not in (None, value.user_data):
+            raise TypeError("jac must not bring a user_data of its own: it gets that of fun, or data")
         gradient = found.address
         owners.append(found)
     address, row_bytes = value.user_data or 0, 0
@@ -57,7 +59,8 @@ def compiled_objective(fun, jac, args, data, rows=None):
     return CompiledObjective(functions, tuple(owners))
 
 
-def compiled_or_none(jac):
+def _compiled_gradient(jac):
+    """`jac`, if it is compiled, else None."""
     return compiled(jac, ["gradient"], "jac") if callable(jac) or not isinstance(jac, (str, bool, type(None))) else None
 
 

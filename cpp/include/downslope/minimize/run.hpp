@@ -54,8 +54,9 @@ public:
         at_iterate_ = false;
         const double largest = max_norm(gradient(), n_);
         const bool finite = std::isfinite(f) && std::isfinite(largest);
+        latest_gradient_ = gradient();
         if (njev_ == 1 || (finite && !(f > best_f_))) keep_as_best(f);
-        const Method::Outcome outcome = method_->tell(f, gradient(), finite);
+        const Method::Outcome outcome = method_->tell(f, latest_gradient_, finite);
         if (outcome == Method::Outcome::not_finite)
             status_ = begun_ ? Status::not_finite : Status::not_finite_at_start;
         else if (outcome == Method::Outcome::no_progress)
@@ -69,7 +70,7 @@ public:
 
     // On from an iterate; between iterates the method has gone on already.
     void advance_if_at_iterate() {
-        if (at_iterate_ && running()) method_->advance(gradient());
+        if (at_iterate_ && running()) method_->advance(latest_gradient_);
     }
     void stop(Status status) { status_ = status; }
 
@@ -114,13 +115,14 @@ private:
     void keep_as_best(double f) {
         best_f_ = f;
         std::copy_n(point(), n_, best_x_.data());
-        best_gradient_ = gradient_;
+        best_gradient_.swap(gradient_);  // the next one goes where the last best one was
     }
 
     std::unique_ptr<Method> method_;
     Limits limits_;
     std::int64_t n_, nit_ = 0, nfev_ = 0, njev_ = 0;
     std::vector<double> gradient_, best_x_, best_gradient_, previous_;
+    const double* latest_gradient_ = nullptr;
     double f_ = 0, best_f_ = 0;
     bool begun_ = false, at_iterate_ = false;
     Status status_ = Status::running;

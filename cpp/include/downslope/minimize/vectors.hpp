@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "../parallel.hpp"
 
@@ -30,16 +31,18 @@ inline void add_scaled(double a, const double* x, double* y, std::int64_t n) {
     for (std::int64_t i = 0; i < n; ++i) y[i] += a * x[i];
 }
 
-// The largest magnitude; NaN if there is a NaN.
+// The largest magnitude; NaN if there is a NaN. As integers, the bits of magnitudes are in the same order, with infinity
+// and NaN above all.
 inline double max_norm(const double* x, std::int64_t n) {
-    double largest = 0;
-    bool is_nan = false;
+    std::uint64_t largest = 0;
     for (std::int64_t i = 0; i < n; ++i) {
-        const double magnitude = std::abs(x[i]);
-        is_nan |= magnitude != magnitude;
-        largest = magnitude > largest ? magnitude : largest;
+        std::uint64_t bits;
+        std::memcpy(&bits, x + i, sizeof bits);
+        largest = std::max(largest, bits & ~(std::uint64_t{1} << 63));
     }
-    return is_nan ? std::nan("") : largest;
+    double norm;
+    std::memcpy(&norm, &largest, sizeof norm);
+    return norm;
 }
 
 inline double max_distance(const double* x, const double* y, std::int64_t n) {

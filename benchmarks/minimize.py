@@ -1,0 +1,246 @@
+"""The loops against their peers, side by side in one process.
+
+Run as ``python benchmarks/minimize.py``, or with the names of some parts: loop, solve, problems, many, memory. SciPy,
+numba and pyensmallen are used if they are there. Results are compared before anything is timed.
+"""
+
+import argparse
+import subprocess
+import sys
+
+import numpy as np
+from side_by_side import Race, cell
+
+import downslope as ds
+from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS
+
+START = np.array([-1.2, 1.0])
+
+
+def rosenbrock(x):
+    a, b = x[0], x[1]
+    c = b - a * a
+    return 100 * c * c + (1 - a) ** 2, np.array([-400 * a * c - 2 * (1 - a), 200 * c])
+
+
+def rosenbrock_rows(X, index):
+    a, b = X.T
+    c = b - a * a
+    return 100 * c * c + (1 - a) ** 2, np.stack([-400 * a * c - 2 * (1 - a), 200 * c], axis=1)
+
+
+def compiled_rosenbrock():
+    import numba
+    from numba import types
+
+    doubles = types.CPointer(types.double)
+
+    @numba.cfunc(types.double(types.intc, doubles, doubles, types.voidptr))
+    def fun(n, x, grad, user_data):
+        a, b = x[0], x[1]
+        c = b - a * a
+        grad[0] = -400 * a * c - 2 * (1 - a)
+        grad[1] = 200 * c
+        return 100 * c * c + (1 - a) ** 2
+
+    return fun
+
+
+# ---- iterations of Adam ----
+
+LR, BETA1, BETA2, EPS = 2e-3, 0.9, 0.999, 1e-8
+
+
+def numpy_adam(steps):
+    """Adam as one writes it in NumPy; returns the lowest value, too."""
+    x = START.copy()
+    m, v, lowest = np.zeros(2), np.zeros(2), np.inf
+    for t in range(1, steps + 1):
+        f, g = rosenbrock(x)
+        lowest = min(lowest, f)
+        m = BETA1 * m + (1 - BETA1) * g
+        v = BETA2 * v + (1 - BETA2) * g * g
+        x -= LR / (1 - BETA1**t) * (m / (np.sqrt(v) / np.sqrt(1 - BETA2**t) + EPS))
+    return lowest
+
+
+def numba_adam():
+    """The same written out for numba: a loop around a function, as `minimize` is."""
+    import numba
+
+    @numba.njit
+    def value_and_gradient(x, g):
+        a, b = x[0], x[1]
+        c = b - a * a
+        g[0] = -400 * a * c - 2 * (1 - a)
+        g[1] = 200 * c
+        return 100 * c * c + (1 - a) ** 2
+
+    @numba.njit
+    def adam(start, steps):
+        x, g, m, v = start.copy(), np.zeros(2), np.zeros(2), np.zeros(2)
+        lowest = np.inf
+        for t in range(1, steps + 1):
+            f = value_and_gradient(x, g)
+            lowest = min(lowest, f)
+            c1, c2 = 1 - BETA1**t, 1 - BETA2**t
+            for i in range(len(x)):
+                m[i] = BETA1 * m[i] + (1 - BETA1) * g[i]
+                v[i] = BETA2 * v[i] + (1 - BETA2) * (g[i] * g[i])
+                x[i] -= LR / c1 * (m[i] / (np.sqrt(v[i]) / np.sqrt(c2) + EPS))
+        return lowest
+
+    return lambda steps: adam(START, steps)
+
+
+def loop_rows(steps=5000):
+    fun, by_numba = compiled_rosenbrock(), numba_adam()
+    options = {"lr": LR, "maxiter": steps, "gtol": 0}
+
+    def ours():
+        return ds.minimize(fun, START, method="adam", options=options).fun
+
+    lowest = numpy_adam(steps + 1)
+    assert np.isclose(ours(), lowest, rtol=1e-6) and np.isclose(by_numba(steps + 1), lowest, rtol=1e-6)
+    race = Race({"ours": ours, "numba": lambda: by_numba(steps), "NumPy": lambda: numpy_adam(steps)})
+    print(f"Adam on two-dimensional Rosenbrock, compiled, {steps:,} iterations: nanoseconds an iteration\n")
+    print("downslope     numba     NumPy    of numba's time   times faster than NumPy")
+    print(
+        *(cell(race.us(name) * 1e3 / steps, 9, ".1f") for name in ("ours", "numba", "NumPy")),
+        cell(race.ratio("ours", "numba"), 18),
+        cell(race.ratio("NumPy", "ours"), 25, ".0f"),
+    )
+
+
+# ---- whole solves ----
+
+
+def scipy_minimize(fun, x0, jac=True):
+    from scipy.optimize import minimize
+
+    options = {"gtol": 1e-6, "ftol": 0.0, "maxiter": 15_000, "maxfun": 10**9}
+    return minimize(fun, x0, jac=jac, method="L-BFGS-B", options=options)
+
+
+def solve_rows():
+    from scipy.optimize import minimize
+
+    sides = {
+        "downslope": lambda: ds.minimize(rosenbrock, START, jac=True),
+        "SciPy": lambda: scipy_minimize(rosenbrock, START),
+        "SciPy, default ftol": lambda: minimize(rosenbrock, START, jac=True, method="L-BFGS-B"),
+        "the callback alone": lambda: [rosenbrock(START) for _ in range(45)],
+    }
+    for name in ("downslope", "SciPy", "SciPy, default ftol"):
+        res = sides[name]()
+        assert np.allclose(res.x, 1, atol=1e-4), name
+        print(f"{name}: {res.nfev} evaluations, f = {res.fun:.1e}")
+    try:
+        import pyensmallen
+
+        def objective(x, gradient):
+            f, gradient[:] = rosenbrock(x)
+            return f
+
+        solver = pyensmallen.L_BFGS()
+        assert np.allclose(solver.optimize(objective, START), 1, atol=1e-4)
+        sides["pyensmallen"] = lambda: solver.optimize(objective, START)
+    except ModuleNotFoundError:
+        pass
+    race = Race(sides)
+    print("\nL-BFGS on two-dimensional Rosenbrock, a Python function: microseconds a solve\n")
+    print(f"{'':<20}  time   downslope is faster")
+    for name in race.seconds:
+        print(f"{name:<20}{cell(race.us(name), 6, '.0f')}{cell(race.ratio(name, 'downslope'), 21, '.1f', 'x')}")
+
+
+def problem_rows():
+    """Evaluations and solved problems over the 18 of More, Garbow & Hillstrom from three starts each."""
+    ratios, solved = [], {"downslope": 0, "SciPy": 0}
+    for name in MORE_GARBOW_HILLSTROM:
+        problem = PROBLEMS[name]
+        for factor in (1, 10, 100):
+            x0 = factor * problem.x0
+            nfev = {}
+            with np.errstate(all="ignore"):
+                for side, res in (
+                    ("downslope", ds.minimize(problem.fun, x0, jac=problem.grad)),
+                    ("SciPy", scipy_minimize(problem.fun, x0, jac=problem.grad)),
+                ):
+                    found = bool(res.fun - problem.minimum <= 1e-8 * max(1, abs(problem.minimum)))
+                    solved[side] += found
+                    nfev[side] = res.nfev if found else np.nan
+            ratios.append(nfev["downslope"] / nfev["SciPy"])
+    print("L-BFGS over the 18 problems of More, Garbow & Hillstrom from x0, 10 x0 and 100 x0\n")
+    print(f"solved: downslope {solved['downslope']}, SciPy {solved['SciPy']}, of {len(ratios)}")
+    print(f"evaluations, of SciPy's, where both solve: median {np.nanmedian(ratios):.2f}")
+
+
+# ---- many ----
+
+
+def many_rows(count=20_000, looped=200):
+    """The loop over SciPy is timed on the first starts only, and scaled."""
+    starts = np.random.default_rng(0).uniform(-2, 2, (count, 2))
+    fun = compiled_rosenbrock()
+    compiled, vectorized = ds.minimize_many(fun, starts), ds.minimize_many(rosenbrock_rows, starts, vectorized=True)
+    assert (compiled.x == vectorized.x).all() and np.abs(compiled.x - 1).max() < 1e-4
+    assert all(np.allclose(scipy_minimize(rosenbrock, x0).x, 1, atol=1e-4) for x0 in starts[:looped])
+    race = Race(
+        {
+            "compiled": lambda: ds.minimize_many(fun, starts),
+            "on one thread": lambda: ds.minimize_many(fun, starts),
+            "vectorized": lambda: ds.minimize_many(rosenbrock_rows, starts, vectorized=True),
+            "SciPy": lambda: [scipy_minimize(rosenbrock, x0) for x0 in starts[:looped]],
+        },
+        threads={"on one thread": 1},
+    )
+    print(f"L-BFGS from {count:,} starts of two-dimensional Rosenbrock: microseconds a problem\n")
+    print(f"{'':<14}     time   times faster than a loop over SciPy")
+    for name in race.seconds:
+        share = looped if name == "SciPy" else count
+        faster = race.ratio("SciPy", name) * share / looped
+        print(f"{name:<14}{cell(race.us(name) / share, 9)}{cell(faster, 20, '.0f', 'x')}")
+
+
+MEASURE = """
+import resource, sys, numpy as np, downslope as ds
+sys.path.insert(0, {folder!r})
+from minimize import compiled_rosenbrock
+fun, rows = compiled_rosenbrock(), {rows}
+ds.minimize_many(fun, np.zeros((10, 2)))
+starts = np.random.default_rng(0).uniform(-2, 2, (rows, 2))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+res = ds.minimize_many(fun, starts)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+shown = starts.nbytes + sum(a.nbytes for a in res.values() if isinstance(a, np.ndarray))
+print(grown * 1024, shown)
+"""
+
+
+def memory_rows():
+    print("Memory of a compiled minimize_many: what the process grew by, and its copy of the starts and its results\n")
+    print("     rows    grew by, MB    starts and results, MB")
+    folder = __file__.rpartition("/")[0] or "."
+    for rows in (10_000, 100_000, 1_000_000):
+        code = MEASURE.format(folder=folder, rows=rows)
+        output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        grown, shown = map(int, output.split())
+        print(f"{rows:>9,}{grown / 1e6:>15.1f}{shown / 1e6:>26.1f}")
+
+
+PARTS = {"loop": loop_rows, "solve": solve_rows, "problems": problem_rows, "many": many_rows, "memory": memory_rows}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    names = parser.parse_args().parts or PARTS
+    ds.show_config()
+    for name in names:
+        print("\n")
+        PARTS[name]()
+
+
+if __name__ == "__main__":
+    main()
