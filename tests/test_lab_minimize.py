@@ -43,7 +43,7 @@ def test_without_convergence_the_status_is_1(capsys):
     assert cli.main("minimize Watson --maxiter 2".split()) == 1
     out, _ = capsys.readouterr()
     assert "9 variables, by l-bfgs, maxiter 2" in " ".join(out.split())
-    assert "\nNot converged: " in out and "\n2 iterations; " in out
+    assert "\nStopped: maxiter " in out and "\n2 iterations; " in out
 
 
 def test_a_start_of_ones_own(capsys):

@@ -326,7 +326,7 @@ def _minimize(args):
     _say(f"{problem.name} ({problem.source}): {n} variables, by {', '.join([args.method, *said])}")
     print(f"\n{minimize_problem.comparison(problem, x0, result.x)}\n")
     _say(f"{result.nit:,} iterations; {result.nfev:,} evaluations of f and {result.njev:,} of the gradient.")
-    _say(f"{'Converged' if result.success else 'Not converged'}: {result.message}")
+    _say(result.message)
     if draw:
         with _writing(args.plot, "--plot"):
             draw(problem, np.array(path), args.plot, title=f"{problem.name}, by {args.method}")
