@@ -65,3 +65,11 @@ def real_array(name, given):
     if not np.can_cast(array.dtype, np.float64):
         raise TypeError(f"{name} must be an array of real numbers that float64 can hold, got dtype {array.dtype}")
     return array.astype(np.float64, copy=False)
+
+
+def one_number(name, given):
+    """The number that `given` is, or that it has as its only element."""
+    array = real_array(name, given)
+    if array.size != 1:
+        raise TypeError(f"{name} must be a number, got an array of shape {array.shape}")
+    return array.item()

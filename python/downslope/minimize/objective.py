@@ -1,12 +1,14 @@
 """Objectives as the core takes them: Python functions, with what converts their results, or compiled ones."""
 
+import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from downslope._extension import core
 from downslope.minimize.compiled import compiled
-from downslope.validation import real_array
+from downslope.validation import one_number, real_array
 
 DIFFERENCES = ("2-point", "3-point")
 
@@ -74,27 +76,17 @@ def python_objective(fun, jac, args, shape):
             f"jac must be a function, True, None or one of {names}, got {jac!r}"
         )
     args = args if isinstance(args, tuple) else (args,)
-    return jac, args, _to_float, _to_array(shape, "jac" if callable(jac) else "fun")
-
-
-def _to_float(value):
-    """The number that `fun` has returned: any real one, or an array with one element."""
-    array = np.asarray(value)
-    if array.size != 1 or not np.can_cast(array.dtype, np.float64):
-        raise TypeError(f"fun must return a real number, got {value!r}")
-    return float(array.reshape(())[()])
+    return jac, args, partial(one_number, "what fun returns"), _to_array(shape, "jac" if callable(jac) else "fun")
 
 
 def _to_array(shape, source):
     """A function that makes the gradient that `source` has returned a float64 array; it may be flat."""
-    size = int(np.prod(shape))
+    name = f"the gradient that {source} returns"
 
     def convert(value):
-        array = np.asarray(value)
-        if not np.can_cast(array.dtype, np.float64):
-            raise TypeError(f"{source} must return a gradient of real numbers, got dtype {array.dtype}")
-        if array.shape != shape and array.shape != (size,):
-            raise ValueError(f"{source} must return a gradient of shape {shape}, got {array.shape}")
-        return np.ascontiguousarray(array, dtype=np.float64)
+        array = real_array(name, value)
+        if array.shape != shape and array.shape != (math.prod(shape),):
+            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+        return np.ascontiguousarray(array)
 
     return convert

@@ -13,7 +13,7 @@ from downslope.minimize.result import OptimizeResult
 from downslope.rules.arrays import computed, parameter_array
 from downslope.rules.optimizer import Optimizer
 from downslope.rules.structure import read_params
-from downslope.validation import boolean, integer, real_array
+from downslope.validation import boolean, integer, one_number, real_array
 
 
 def train(
@@ -213,7 +213,7 @@ class _Training:
             loss, grads = returned
         except (TypeError, ValueError):
             raise TypeError(f"fun must return (loss, grads), got a {type(returned).__name__}") from None
-        self.loss = _number("the loss that fun returns", loss)
+        self.loss = one_number("the loss that fun returns", loss)
         state.nfev += 1
         if not math.isfinite(self.loss):
             self._parameters.restore()
@@ -232,7 +232,7 @@ class _Training:
         state = self.state
         losses = {"loss": self.fun}
         if self._validate is not None:
-            losses["validation"] = _number("what validate returns", self._validate(self._params))
+            losses["validation"] = one_number("what validate returns", self._validate(self._params))
         for name, loss in losses.items():
             state.history[name].append(loss)
         if loss < state.best_fun:
@@ -346,11 +346,3 @@ def _callables(name, given):
     if callable(given) or not all(map(callable, items)):
         raise TypeError(f"{name} must be a sequence of callables, got {given!r}")
     return items
-
-
-def _number(name, value):
-    """An array of one number, or a number, as a float."""
-    array = real_array(name, value)
-    if array.size != 1:
-        raise TypeError(f"{name} must be a number, got an array of shape {array.shape}")
-    return array.item()
