@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from downslope.reference.random_bits import mix, random_bits, random_words
+from downslope.reference.random_bits import block_bits, mix, random_bits, random_words
 
 M64 = 2**64 - 1
 
@@ -11,6 +11,7 @@ PINNED = [
     ["0x97e2d1d1", "0x984903a8", "0x25977b6b", "0xc31cc03b", "0x602fa6e3", "0xc5df35b5", "0x89231481", "0x31a9ebb2"],
     ["0xc7d9d8fc", "0xe4fa1c1a", "0x9ea37141", "0xe39a9851", "0xad7fc915", "0x72f512af", "0x93610d33", "0x356f337c"],
 ]
+BLOCK_PINNED = ["0xdf6a4", "0x426a4", "0xe56a4", "0xbc6a4", "0xf50d", "0x63bcd"]
 
 
 def splitmix64(z):
@@ -28,16 +29,26 @@ def word_of(seed, array, count, word, index):
     return (h * 0x846CA68B) % 2**32
 
 
+def block_word_of(seed, array, count, slot, index):
+    block, i = divmod(index, 256)
+    key = splitmix64(splitmix64(splitmix64(splitmix64(seed) ^ array) ^ count) ^ (M64 - (4 * block + slot)))
+    return (157 * i % 256 * 2**12) ^ (key >> 44)
+
+
 def words(run, keys, *, seed=0, array=0, word=0):
     """A row for each of the steps 1, 2, ..., keys: the words of the elements 0, ..., run - 1."""
     index = np.arange(run, dtype=np.uint64)
     return np.array([random_words(seed, array, count, word, index) for count in range(1, keys + 1)])
 
 
+def centred(r, width):
+    """As fractions of one."""
+    return (r + 0.5) / 2**width - 0.5
+
+
 def fields(r):
-    """The four fields that are cut from a word, as fractions of one, centred."""
-    cut = {"low 16": (r & 0xFFFF, 16), "high 16": (r >> 16, 16), "low 20": (r & 0xFFFFF, 20), "high 20": (r >> 12, 20)}
-    return {name: (field + 0.5) / 2**width - 0.5 for name, (field, width) in cut.items()}
+    """The two fields that are cut from a word."""
+    return {"low 16": centred(r & 0xFFFF, 16), "high 16": centred(r >> 16, 16)}
 
 
 def excess(counts):
@@ -80,9 +91,8 @@ def test_fields_of_a_word():
     index = np.arange(1000, dtype=np.uint64)
     for slot in range(4):
         r = random_words(5, 6, 7, slot // 2, index)
-        for width in (16, 20):
-            expected = r % 2**width if slot % 2 == 0 else r // 2 ** (32 - width)
-            assert (random_bits(width, 5, 6, 7, slot, index) == expected).all()
+        expected = r % 2**16 if slot % 2 == 0 else r // 2**16
+        assert (random_bits(5, 6, 7, slot, index) == expected).all()
 
 
 @pytest.mark.parametrize("run", [256, 65536])
@@ -144,11 +154,9 @@ def test_steps_have_bits_of_their_own(distance):
         assert abs((drift**2).mean() / (96 / 12) - 1) < 4 * np.sqrt(2 / 4096), name
 
 
-@pytest.mark.parametrize("width", [16, 20])
-def test_the_two_slots_of_a_word_round_independently(width):
-    """Those of 20 bits overlap, where it weighs least: the first"s high bits are the second"s low ones."""
+def test_the_two_slots_of_a_word_round_independently():
     x = fields(words(4096, 256))
-    low, high = x[f"low {width}"], x[f"high {width}"]
+    low, high = x["low 16"], x["high 16"]
     assert abs(correlation(low, high)) < 4
     pairs = (((low + 0.5) * 64).astype(int) * 64 + ((high + 0.5) * 64).astype(int)).reshape(-1)
     assert abs(excess(np.bincount(pairs, minlength=4096))) < 4
@@ -163,3 +171,76 @@ def test_elements_beyond_32_bits_are_new_ones():
         assert abs(correlation(x, fields(far)[name])) < 4, name
     assert (near != random_words(0, 0, 1, 1, index)).any()
     assert (far != random_words(0, 0, 1, 1, index + 2**32)).any()
+
+
+# ---- the words of 8-bit codes ----
+
+
+def test_block_words_are_the_definition():
+    rng = np.random.default_rng(1)
+    index = rng.integers(0, 2**36, 50, dtype=np.uint64)
+    for _ in range(20):
+        seed, array, count = (int(rng.integers(0, high, dtype=np.uint64)) for high in (M64, 1000, 2**40))
+        for slot in range(3):
+            expected = [block_word_of(seed, array, count, slot, i) for i in index.tolist()]
+            assert block_bits(seed, array, count, slot, index).tolist() == expected
+
+
+def test_pinned_block_words():
+    index = np.array([0, 1, 2, 255, 256, 2**40], np.uint64)
+    assert [hex(r) for r in block_bits(0, 0, 1, 0, index).tolist()] == BLOCK_PINNED
+
+
+def test_a_block_is_rounded_evenly():
+    """Of 256 equal numbers as many go up as should, to one: no sum of independent words is as near."""
+    r = block_bits(1, 2, 3, 0, np.arange(256 * 100, dtype=np.uint64)).reshape(100, 256)
+    assert (np.sort(r >> 12, axis=1) == np.arange(256)).all()
+    for odds in (0.001, 0.1, 0.5, 0.9):
+        up = np.count_nonzero(r >= (1 - odds) * 2**20, axis=1)
+        assert (np.abs(up - 256 * odds) <= 1).all()
+
+
+def keys_of_blocks(*, seed=0, array=0, slot=0, first=0, counts=range(1, 65)):
+    """The word of an element of each of 1000 blocks, a row for each step; all others of a block follow from it."""
+    index = np.arange(first, first + 1000 * 256, 256, dtype=np.uint64) + 77
+    return np.array([block_bits(seed, array, count, slot, index) for count in counts])
+
+
+def test_the_word_of_an_element_is_uniform():
+    """Over steps and blocks: each of its 20 bits, and its upper 8 and its lower 8."""
+    r = keys_of_blocks(counts=range(1, 1001))
+    for bit in range(20):
+        assert abs(((r >> bit) & 1).sum() - r.size / 2) < 4 * np.sqrt(r.size) / 2, bit
+    for field in (r >> 12, r & 0xFF):
+        assert abs(excess(np.bincount(field.reshape(-1), minlength=256))) < 4
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 1},
+        {"seed": 2**63},
+        {"array": 1},
+        {"slot": 1},
+        {"slot": 2},
+        {"first": 256},
+        {"first": 2**40},
+        {"counts": range(2, 66)},
+        {"counts": range(65, 129)},
+    ],
+    ids=str,
+)
+def test_blocks_slots_and_steps_have_words_of_their_own(other):
+    """Bit by bit and as numbers, also those of one block and element in steps one behind the other."""
+    r, s = keys_of_blocks(), keys_of_blocks(**other)
+    for bit in range(20):
+        assert abs((((r ^ s) >> bit) & 1).sum() - r.size / 2) < 4 * np.sqrt(r.size) / 2, bit
+    assert abs(correlation(centred(r, 20), centred(s, 20))) < 4
+
+
+def test_no_element_drifts():
+    """Over 96 steps the words of an element add up as independent ones would."""
+    index = np.arange(256 * 400, dtype=np.uint64)
+    drift = sum(centred(block_bits(0, 0, count, 1, index), 20) for count in range(1, 97))
+    assert (drift**2).mean() / (96 / 12) == pytest.approx(1, abs=4 * np.sqrt(2 / 400))
+    assert abs(drift.mean()) < 1e-3  # the words of a block are spread evenly

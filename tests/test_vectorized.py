@@ -36,8 +36,7 @@ OPERATIONS = {
 }
 # The other passes over elements: for each of their loops, what it must do.
 PASSES = {
-    "BlockState<.*>::encode_block<downslope::UnsignedCode,": [{"pmaxud"}, {"psrad", "mulps"}],
-    "BlockState<.*>::encode_block<downslope::SignedCode,": [{"pmaxud"}, {"psrad", "mulps"}],
+    "BlockState<.*>::close_slots<0ul": [{"pmaxud"}, {"psrad", "mulps"}],
     "sum_of_squares<": [{"mulpd", "addpd"}],
     "all_finite<float>": [{r"cmp\w*ps"}],
     "all_finite<double>": [{r"cmp\w*pd"}],

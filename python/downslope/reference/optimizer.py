@@ -12,7 +12,7 @@ from downslope.reference.codecs import (
     uint8_decode,
     uint8_encode,
 )
-from downslope.reference.random_bits import PARAMETER, random_bits
+from downslope.reference.random_bits import PARAMETER, block_bits, random_bits
 from downslope.reference.rules import RULES
 
 # Parameters of 16 bits; NumPy itself has no bfloat16, so that it is known by its name.
@@ -293,7 +293,9 @@ class Optimizer:
 
         self._encode_state(i, where, s)
         if encode is not None:
-            p = encode(p, self._random_bits(16, i, PARAMETER, where) if self.rounding == "stochastic" else None)
+            p = encode(
+                p, self._random_bits(random_bits, i, PARAMETER, where) if self.rounding == "stochastic" else None
+            )
         if not np.shares_memory(p, param):  # of 16 bits, of rows, or of a strided parameter
             flat[where] = p
             stored[...] = flat.reshape(stored.shape)
@@ -337,13 +339,13 @@ class Optimizer:
                 if where is not EVERY:  # else it is the stored array itself
                     stored[name][where] = s[name]
             elif self.state_dtype == "bfloat16":
-                stored[name][where] = bfloat16_encode(s[name], self._random_bits(16, i, k, where))
+                stored[name][where] = bfloat16_encode(s[name], self._random_bits(random_bits, i, k, where))
             else:
-                random = self._random_bits(20, i, k, where)
+                random = self._random_bits(block_bits, i, k, where)
                 stored[name], stored[name + "_scale"] = uint8_encode(s[name], name not in NEVER_NEGATIVE, random)
         if "mu_product" in s:
             stored["mu_product"] = s["mu_product"]
 
-    def _random_bits(self, width, i, slot, where):
+    def _random_bits(self, draw, i, slot, where):
         index = np.arange(self.params[i].size, dtype=np.uint64)[where]
-        return random_bits(width, self.seed, i, self.steps[i], slot, index)
+        return draw(self.seed, i, self.steps[i], slot, index)

@@ -1,6 +1,7 @@
 // Random bits for stochastic rounding: a function of what is rounded, not of when or by which thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace downslope {
@@ -32,15 +33,9 @@ struct RandomWords {
 
     // Of the i-th element after `index`; a few instructions, so that a vector unit makes a word in as many cycles.
     constexpr std::uint32_t operator[](std::int32_t i) const {
-        return word(start + static_cast<std::uint32_t>(i) * step);
+        const std::uint32_t h = start + static_cast<std::uint32_t>(i) * step;
+        return (h ^ h >> 15 ^ flips) * 0x846ca68bu;
     }
-    constexpr void fill(std::uint32_t* words, std::int32_t n) const {
-        std::uint32_t h = start;
-        for (std::int32_t i = 0; i < n; ++i, h += step) words[i] = word(h);
-    }
-
-private:
-    constexpr std::uint32_t word(std::uint32_t h) const { return (h ^ h >> 15 ^ flips) * 0x846ca68bu; }
 };
 
 // The first two state slots round by word 0, the third and the parameter by word 1.
@@ -49,8 +44,25 @@ inline constexpr std::size_t parameter_slot = 3;
 constexpr std::uint32_t random16(std::uint32_t word, std::size_t slot) {
     return slot % 2 == 0 ? word & 0xffff : word >> 16;
 }
-constexpr std::uint32_t random20(std::uint32_t word, std::size_t slot) {
-    return slot % 2 == 0 ? word & 0xfffff : word >> 12;
+
+// Words of 20 bits for state in blocks of 8-bit codes: fixed points, all flipped by one random key for each block and
+// slot. Each word is uniform, and independent from block to block, from slot to slot and from step to step; within a
+// block words are not independent but spread evenly: their upper 8 bits are all numbers of 8 bits. A word costs one
+// instruction, where those above cost several.
+inline constexpr std::int32_t block_size = 256;
+
+struct RandomPoints {
+    alignas(64) std::uint32_t point[block_size];
+
+    constexpr RandomPoints() : point() {
+        for (std::uint32_t i = 0; i < block_size; ++i) point[i] = i * 157 % block_size << 12;
+    }
+};
+inline constexpr RandomPoints random_points;
+
+// The bits are inverted, so that no key is that of a RandomWords.
+constexpr std::uint32_t block_key(std::uint64_t stream, std::size_t slot, std::int64_t block) {
+    return static_cast<std::uint32_t>(mix(stream ^ ~(4 * static_cast<std::uint64_t>(block) + slot)) >> 44);
 }
 
 }  // namespace downslope

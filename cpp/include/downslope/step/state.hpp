@@ -12,6 +12,7 @@
 
 #include "../parallel.hpp"
 #include "codecs.hpp"
+#include "encode_block.hpp"
 #include "job.hpp"
 #include "random_bits.hpp"
 #include "storage.hpp"
@@ -125,7 +126,7 @@ public:
     struct Elements {
         const std::uint8_t* codes[slots + 1];
         float scale[slots + 1];
-        T* slot[slots + 1];
+        float* slot[slots + 1];
 
         struct Random {};
         Random random(std::int32_t) const { return {}; }
@@ -135,7 +136,7 @@ public:
         }
         template <std::size_t k>
         void store(std::int32_t i, T value, Random) const {
-            slot[k][i] = value;
+            slot[k][i] = toward_zero(value);
         }
     };
 
@@ -164,39 +165,30 @@ private:
         return reinterpret_cast<std::uint8_t*>(job_.state[slot].data) + at;
     }
 
+    // Never inlined: its symbol is where a test looks at the instructions.
     template <std::size_t... k>
-    void close_slots([[maybe_unused]] std::int64_t at, [[maybe_unused]] std::int32_t n, std::index_sequence<k...>) {
-        (close_slot<k>(at, n), ...);
+    [[gnu::noinline]] void close_slots([[maybe_unused]] std::int64_t at, [[maybe_unused]] std::int32_t n,
+                                       std::index_sequence<k...>) {
+        [[maybe_unused]] std::uint32_t largest[slots + 1] = {};
+        for (std::int32_t i = 0; i < n; ++i)
+            ((largest[k] = std::max(largest[k], bits_of(values_[k][i]) & 0x7fffffff)), ...);
+        // One division behind the other, before anything waits for them.
+        [[maybe_unused]] const BlockScale scale[slots + 1] = {BlockScale(largest[k])..., BlockScale(0)};
+        (close_slot<k>(scale[k], at, n), ...);
     }
 
     template <std::size_t k>
-    void close_slot(std::int64_t at, std::int32_t n) {
-        if constexpr (k % 2 == 0) RandomWords(job_.random_stream, k / 2, at).fill(random_, n);
-        job_.scales[k][at / block_size] = encode_block<Code<k>, k>(values_[k], random_, n, codes(k, at));
-    }
-
-    // Never inlined: its symbol is where a test looks at the instructions.
-    template <class Code, std::size_t k>
-    [[gnu::noinline]] static float encode_block(const T* values, const std::uint32_t* random, std::int32_t n,
-                                                std::uint8_t* codes) {
-        std::uint32_t largest = 0;
-        for (std::int32_t i = 0; i < n; ++i) largest = std::max(largest, bits_of(toward_zero(values[i])) & 0x7fffffff);
-        const BlockScale block(largest);
-        if (!block.finite) {
-            std::fill_n(codes, n, std::uint8_t{0});
-            return block.scale;
-        }
-        const float inverse = block.inverse;
-        DOWNSLOPE_SIMD
-        for (std::int32_t i = 0; i < n; ++i)
-            codes[i] =
-                static_cast<std::uint8_t>(Code::encode(toward_zero(values[i]) * inverse, random20(random[i], k)));
-        return block.scale;
+    void close_slot(const BlockScale& scale, std::int64_t at, std::int32_t n) {
+        const std::int64_t block = at / block_size;
+        job_.scales[k][block] = scale.scale;
+        if (scale.finite)
+            encode_block<Code<k>>(values_[k], scale.inverse, block_key(job_.random_stream, k, block), n, codes(k, at));
+        else
+            std::fill_n(codes(k, at), n, std::uint8_t{0});
     }
 
     const Job& job_;
-    alignas(64) T values_[slots + 1][block_size];
-    alignas(64) std::uint32_t random_[block_size];
+    alignas(64) float values_[slots + 1][block_size];
 };
 
 }  // namespace downslope
