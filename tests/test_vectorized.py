@@ -36,13 +36,14 @@ OPERATIONS = {
 }
 # The other passes over elements: for each of their loops, what it must do.
 PASSES = {
-    "BlockState<.*>::close_slots<0ul": [{"pmaxud"}, {"psrad", "mulps"}],
     "sum_of_squares<": [{"mulpd", "addpd"}],
     "all_finite<float>": [{r"cmp\w*ps"}],
     "all_finite<double>": [{r"cmp\w*pd"}],
     "advance_average<float>": [{"subps", "mulps", "addps"}],
     "advance_average<double>": [{"subpd", "mulpd", "addpd"}],
 }
+# Passes over a block of 8-bit state, which has a known length, so that its loops may be unrolled as a whole.
+BLOCK_PASSES = "BlockState<.*>::close_slots<0ul"
 
 pytestmark = [
     pytest.mark.skipif(
@@ -126,6 +127,15 @@ def test_the_other_passes_are_vectorized(level, name):
         if not has_vectorized(instructions, operations, REGISTER[level])
     ]
     assert not scalar
+
+
+@pytest.mark.parametrize("level", [level for level in _detect.built_levels() if level in REGISTER])
+def test_blocks_are_encoded_by_whole_vectors(level):
+    found = {key: lines for key, lines in functions(level).items() if re.search(f"downslope::{BLOCK_PASSES}", key)}
+    assert found
+    for key, lines in found.items():
+        for op in ("pmaxud", "mulps", "psrad"):
+            assert any(re.match(rf"v?{op}\s.*%{REGISTER[level]}", text) for _, text in lines), (key, op)
 
 
 def test_the_check_sees_a_scalar_loop():
