@@ -1,9 +1,14 @@
 // A program that uses the core without Python: Adam on two arrays of different types, minimizing sum(p^4), with the
-// norm of both gradients together clipped; and again on one array, with its state in 8 bits.
+// norm of both gradients together clipped; again on one array, with its state in 8 bits; and the loops of minimize.
 #include <cstdint>
 #include <cstdio>
+#include <memory>
+#include <utility>
 #include <vector>
 
+#include "downslope/minimize/first_order.hpp"
+#include "downslope/minimize/lbfgs.hpp"
+#include "downslope/minimize/solve.hpp"
 #include "downslope/step/compiled_rules.hpp"
 #include "downslope/step/stepper.hpp"
 
@@ -22,6 +27,26 @@ View coded(std::vector<std::uint8_t>& codes) {
 template <class T>
 void gradient(const std::vector<T>& p, std::vector<T>& g) {
     for (std::size_t i = 0; i < p.size(); ++i) g[i] = 4 * p[i] * p[i] * p[i];
+}
+
+struct Rosenbrock {
+    static constexpr std::int64_t evaluations = 1;
+    double operator()(const double* x, double* g) const {
+        const double a = 1 - x[0], b = x[1] - x[0] * x[0];
+        g[0] = -2 * a - 400 * b * x[0];
+        g[1] = 200 * b;
+        return a * a + 100 * b * b;
+    }
+};
+
+void minimize(std::unique_ptr<Method> method) {
+    const double x0[] = {-1.2, 1};
+    Rosenbrock fun;
+    Pulse pulse;
+    Run run(std::move(method), 2, Limits{100, 1000, 1e-6, 0, 0, infinity});
+    run.start(x0);
+    solve(run, fun, [](Run&) {}, [] { return true; }, pulse);
+    std::printf("%.17g\n%.17g\n%d\n", run.best_x()[0], run.best_x()[1], static_cast<int>(run.nfev()));
 }
 
 int main() {
@@ -75,4 +100,7 @@ int main() {
         small_stepper.step({&grad32}, 1, 1);
     }
     for (float x : q) std::printf("%.9g\n", static_cast<double>(x));
+
+    minimize(std::make_unique<LBFGS>(2, 10));
+    minimize(std::make_unique<FirstOrder>(2, FirstOrderOptions{rule, values}));
 }

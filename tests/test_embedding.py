@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rule_cases import assert_same_bits
 
+import downslope as ds
 from downslope import reference
 
 HERE = Path(__file__).parent
@@ -35,4 +36,12 @@ def test_a_program_without_python(tmp_path):
     assert_same_bits(np.array(printed[3:5]), clipped.params[1])
     assert printed[5:7] == [clipped.last_grad_norm, 50]
     coded = minimized(start.copy(), state_dtype="uint8", seed=7)
-    assert_same_bits(np.array(printed[7:], np.float32), coded.params[0])
+    assert_same_bits(np.array(printed[7:10], np.float32), coded.params[0])
+
+    def rosenbrock(x):
+        a, b = 1 - x[0], x[1] - x[0] * x[0]
+        return a * a + 100 * b * b, np.array([-2 * a - 400 * b * x[0], 200 * b])
+
+    for method, options, found in (("l-bfgs", {}, printed[10:13]), ("adam", {"lr": 0.01}, printed[13:])):
+        res = ds.minimize(rosenbrock, [-1.2, 1.0], jac=True, method=method, options={"maxiter": 100, **options})
+        assert found == [*res.x, res.nfev]

@@ -16,7 +16,7 @@ struct FirstOrderOptions {
     std::vector<double> hyper;  // in the order of the rule's table; the first one is lr
     double weight_decay = 0;
     bool decoupled_weight_decay = false;
-    std::vector<double> rates;  // lr of each step, where it follows a schedule; the last one stays
+    std::vector<double> rates = {};  // lr of each step, where it follows a schedule; the last one stays
 };
 
 class FirstOrder final : public Method {

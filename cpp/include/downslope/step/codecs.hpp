@@ -93,6 +93,7 @@ private:
 // more than the 6 bytes that it saves; and it rounds a second moment of less than 3e-7 of its block's largest to zero,
 // where Adam divides by its root.) The scale is exact so that where all elements of a block shrink alike, as averages
 // do under vanishing gradients, the scale alone moves and nothing is rounded.
+
 // The code of state that is never negative. No code is zero: what is too small comes back as the smallest code.
 struct UnsignedCode {
     using Byte = std::uint8_t;
