@@ -37,6 +37,7 @@ public:
     Outcome tell(double f, double slope) {
         ++evaluations_;
         if (!(std::isfinite(f) && std::isfinite(slope))) return back_off();
+        if (!(slope0_ < 0)) return Outcome::no_progress;  // it has underflowed
         const double allowed_slope = sufficient_decrease * slope0_, allowed = f0_ + step_ * allowed_slope;
         if (f <= allowed && std::abs(slope) <= curvature * -slope0_) return Outcome::found;
         const bool rounding = bracketed_ && (step_ <= from_ || step_ >= to_ || to_ - from_ <= narrow * to_);
