@@ -31,9 +31,10 @@ public:
         for (const pybind11::handle arg : args_) call_.push_back(arg.ptr());
     }
 
-    // The array passed is a new one unless nobody has kept the last one: what a function keeps never changes.
+    // The array passed is a new one unless nobody has kept the last one, or changed more of it than its elements: what
+    // a function keeps never changes.
     pybind11::object operator()(const double* x) {
-        if (!x_ || Py_REFCNT(x_.ptr()) != 1) x_ = Array(shape_);
+        if (!is_as_made(x_)) x_ = Array(shape_);
         std::memcpy(static_cast<Array&>(x_).mutable_data(), x, static_cast<std::size_t>(size()) * sizeof(double));
         call_[1] = x_.ptr();
         PyObject* result = PyObject_Vectorcall(function_.ptr(), &call_[1],
@@ -62,6 +63,11 @@ private:
         std::int64_t n = 1;
         for (const pybind11::ssize_t extent : shape_) n *= extent;
         return n;
+    }
+    bool is_as_made(const pybind11::object& x) const {
+        if (!x || Py_REFCNT(x.ptr()) != 1 || !Array::check_(x)) return false;
+        const auto& array = static_cast<const Array&>(x);
+        return array.writeable() && has_shape(array);
     }
     bool has_shape(const pybind11::array& array) const {
         return static_cast<std::size_t>(array.ndim()) == shape_.size() &&
