@@ -1,6 +1,7 @@
 """Methods by their names: what each is in the core, and which options it takes."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -39,7 +40,7 @@ class Plan:
 
     def __init__(self, method, options, tol):
         self.name = _known(method)
-        options = dict(options or {})
+        options = _copied(options)
         if tol is not None:
             options.setdefault("gtol", number("tol", tol, lower=0))
         loop = {}
@@ -56,6 +57,12 @@ class Plan:
         else:
             self.method = core.LBFGSMethod(integer("maxcor", options.pop("maxcor", 10), lower=1))
             _refuse(options, ("maxcor",), self.name)
+
+
+def _copied(options):
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f"options must be a dict, got {options!r}")
+    return dict(options or {})
 
 
 def _known(method):

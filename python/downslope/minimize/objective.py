@@ -29,7 +29,7 @@ def compiled_objective(fun, jac, args, data, rows=None):
         if data is not None:
             raise TypeError("data is what compiled functions get: hand it to a Python function by args")
         return None
-    if args != ():
+    if not isinstance(args, tuple) or args:
         raise TypeError(f"args are for Python functions: a compiled one gets its numbers by data, got {args!r}")
     gradient, differences = 0, None
     owners = [value]
