@@ -99,6 +99,11 @@ def compiled(fun, roles, name):
     return CompiledFunction(code.address, code.user_data or None, fun, role)
 
 
+def is_compiled(fun):
+    """Whether `fun` is compiled, of whatever signature."""
+    return _reader(fun) is not None
+
+
 # ---- signatures ----
 
 _VOID_POINTER = "void *"

@@ -6,9 +6,10 @@ import time
 import numpy as np
 
 from downslope._extension import core
+from downslope.minimize.compiled import is_compiled
 from downslope.minimize.methods import Plan
-from downslope.minimize.minimize import minimize, result, start
-from downslope.minimize.objective import compiled_objective
+from downslope.minimize.minimize import result, warn_of_unused
+from downslope.minimize.objective import compiled_objective, python_objective
 from downslope.minimize.progress import progress_bar
 from downslope.minimize.result import OptimizeResult
 from downslope.validation import boolean, real_array
@@ -52,7 +53,7 @@ def minimize_many(fun, X0, args=(), method="l-bfgs", jac=None, hess=None, data=N
     jac : optional
         As in `minimize`; with `vectorized`, None or True.
     hess : optional
-        Not used by any of these methods.
+        Not used by any of these methods, which warn.
     data : array_like, (k, ...), optional
         Row i is what the ``user_data`` of a compiled function points to in problem i, as float64.
     vectorized : bool, default False
@@ -90,16 +91,17 @@ def minimize_many(fun, X0, args=(), method="l-bfgs", jac=None, hess=None, data=N
     >>> res.success.all(), len(np.unique(res.x.round(3), axis=0))
     (np.True_, 4)
     """
-    X = start("X0", X0) if np.size(X0) else real_array("X0", X0)
-    if X.ndim != 2:
-        raise ValueError(f"X0 must have one row a problem, shape (k, n), got shape {X.shape}")
+    X = real_array("X0", X0).copy(order="C")
+    if X.ndim != 2 or X.shape[1] == 0:
+        raise ValueError(f"X0 must have one row a problem, shape (k, n) with n >= 1, got shape {X.shape}")
     plan = Plan(method, options, tol=None)
+    warn_of_unused(plan.name, hess=hess)
     if boolean("vectorized", vectorized):
         outcome = _vectorized(plan, fun, X, args, jac, data)
     elif (compiled := compiled_objective(fun, jac, args, data, rows=len(X))) is not None:
         outcome = _compiled(plan, compiled, X)
     else:
-        outcome = _one_by_one(plan, fun, X, args, method, jac, options)
+        outcome = _one_by_one(plan, fun, X, args, jac)
     x, fun, jac, nit, nfev, njev, status = outcome
     successful = {code: core.status_is_success(code) for code in np.unique(status).tolist()}
     success = np.array([successful[code] for code in status.tolist()], dtype=bool)
@@ -129,8 +131,8 @@ def _compiled(plan, compiled, X):
 
 
 def _vectorized(plan, fun, X, args, jac, data):
-    if not callable(fun):
-        raise TypeError(f"fun must be a function fun(X, index) with vectorized=True, got {fun!r}")
+    if not callable(fun) or is_compiled(fun):
+        raise TypeError(f"fun must be a Python function fun(X, index) with vectorized=True, got {fun!r}")
     if data is not None:
         raise TypeError("data is what compiled functions get: a vectorized one selects its rows by index")
     if jac is not None and jac is not True:
@@ -163,14 +165,14 @@ def _values_and_gradients(returned, shape):
     return arrays
 
 
-def _one_by_one(plan, fun, X, args, method, jac, options):
-    quiet = {**(options or {}), "disp": False, "progress": False}
-    results = []
+def _one_by_one(plan, fun, X, args, jac):
+    objective = python_objective(fun, jac, args, X.shape[1:])
+    outcomes = []
     with progress_bar(plan.progress, total=len(X), done=0, unit="problem") as advance:
         for x0 in X:
-            results.append(minimize(fun, x0, args, method, jac, options=quiet))
+            outcomes.append(core.minimize_python(plan.method, plan.limits, x0, fun, *objective, None))
             advance()
-    fields = ("x", "fun", "jac", "nit", "nfev", "njev", "status")
-    columns = {name: [res[name] for res in results] for name in fields}
-    shapes = {"x": X.shape, "jac": X.shape}
-    return tuple(np.array(columns[name]).reshape(shapes.get(name, len(X))) for name in fields)
+    columns = list(zip(*outcomes, strict=True)) or [()] * 7
+    x, fun, jac = (np.array(column, np.float64) for column in columns[:3])
+    counts = (np.array(column, np.int64) for column in columns[3:])
+    return x.reshape(X.shape), fun, jac.reshape(X.shape), *counts

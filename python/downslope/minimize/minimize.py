@@ -114,7 +114,7 @@ def minimize(
     True
     """
     plan = Plan(method, options, tol)
-    _warn_of_unused(plan.name, hess=hess, hessp=hessp)
+    warn_of_unused(plan.name, hess=hess, hessp=hessp)
     x = start("x0", x0)
     compiled = compiled_objective(fun, jac, args, data)
     with progress_bar(plan.progress, total=plan.maxiter, done=0, unit="it") as advance:
@@ -159,7 +159,8 @@ def result(outcome):
     )
 
 
-def _warn_of_unused(method, **given):
+def warn_of_unused(method, **given):
+    """Warn the caller's caller of arguments that are given in vain."""
     for name, value in given.items():
         if value is not None:
             warnings.warn(f"method {method!r} does not use {name}", RuntimeWarning, stacklevel=3)

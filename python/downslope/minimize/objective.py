@@ -50,11 +50,12 @@ def compiled_objective(fun, jac, args, data, rows=None):
     if data is not None:
         if address:
             raise TypeError("data must not be given where fun brings its own user_data")
-        array = np.ascontiguousarray(real_array("data", data))
-        if rows is not None:
-            if array.ndim == 0 or len(array) != rows:
-                raise ValueError(f"data must have a row for each of the {rows} problems, got shape {array.shape}")
-            row_bytes = array.strides[0]
+        array = real_array("data", data)
+        if rows is not None and (array.ndim == 0 or len(array) != rows):
+            raise ValueError(f"data must have a row for each of the {rows} problems, got shape {array.shape}")
+        array = np.ascontiguousarray(array)
+        if rows:
+            row_bytes = array.nbytes // rows
         address = array.ctypes.data
         owners.append(array)
     functions = core.CompiledFunctions(value.address, gradient, differences, address, row_bytes)
