@@ -22,7 +22,7 @@ public:
     void start(const double* x0) override {
         std::copy_n(x0, n_, x_.data());
         trial_ = x_;
-        pairs_ = 0;
+        pairs_ = next_ = 0;
         searching_ = false;
     }
 
@@ -64,41 +64,42 @@ public:
 private:
     std::size_t size() const { return static_cast<std::size_t>(n_); }
 
-    // A step from x to the trial point changes the gradient from g to this.
+    // The step from x to the trial point has changed the gradient from g to this. Pairs are kept scaled to s.y = 1,
+    // which leaves H as it is and saves the rho of the book.
     void remember(const double* gradient) {
         if (s_.empty()) {
-            const std::size_t all = size() * static_cast<std::size_t>(memory_);
-            s_.resize(all), y_.resize(all);
-            rho_.resize(static_cast<std::size_t>(memory_)), alpha_.resize(rho_.size());
+            s_.resize(size() * static_cast<std::size_t>(memory_)), y_.resize(s_.size());
+            alpha_.resize(static_cast<std::size_t>(memory_));
         }
-        const std::int64_t slot = pairs_ % memory_;
-        double *s = &s_[index(slot)], *y = &y_[index(slot)];
+        double *s = &s_[index(next_)], *y = &y_[index(next_)];
         for (std::int64_t i = 0; i < n_; ++i) s[i] = trial_[at(i)] - x_[at(i)], y[i] = gradient[i] - g_[at(i)];
-        const double sy = dot(s, y, n_), yy = dot(y, y, n_);
+        const double sy = dot(s, y, n_), yy = dot(y, y, n_), scale = 1 / std::sqrt(sy);
         // Without positive curvature along s the approximation would not stay positive definite.
-        if (!(sy > std::numeric_limits<double>::epsilon() * -search_slope_ * search_.step()) || !std::isfinite(yy))
+        if (!(sy > std::numeric_limits<double>::epsilon() * -search_slope_ * search_.step()) || !std::isfinite(yy) ||
+            !std::isfinite(scale))
             return;
-        rho_[at(slot)] = 1 / sy;
+        for (std::int64_t i = 0; i < n_; ++i) s[i] *= scale, y[i] *= scale;
         gamma_ = sy / yy;
-        ++pairs_;
+        next_ = next_ + 1 == memory_ ? 0 : next_ + 1;
+        pairs_ = std::min(pairs_ + 1, memory_);
     }
 
     // d = -H g
     void set_direction() {
-        for (std::int64_t i = 0; i < n_; ++i) d_[at(i)] = -g_[at(i)];
-        const std::int64_t known = std::min(pairs_, memory_);
-        if (known == 0) return;
-        for (std::int64_t k = pairs_; k-- > pairs_ - known;) {
-            const std::int64_t slot = k % memory_;
-            const double alpha = rho_[at(slot)] * dot(&s_[index(slot)], d_.data(), n_);
-            alpha_[at(slot)] = alpha;
-            add_scaled(-alpha, &y_[index(slot)], d_.data(), n_);
+        double* const d = d_.data();
+        for (std::int64_t i = 0; i < n_; ++i) d[i] = -g_[at(i)];
+        std::int64_t slot = next_;
+        for (std::int64_t k = 0; k < pairs_; ++k) {
+            slot = slot == 0 ? memory_ - 1 : slot - 1;
+            alpha_[at(slot)] = dot(&s_[index(slot)], d, n_);
+            add_scaled(-alpha_[at(slot)], &y_[index(slot)], d, n_);
         }
-        for (double& d : d_) d *= gamma_;
-        for (std::int64_t k = pairs_ - known; k < pairs_; ++k) {
-            const std::int64_t slot = k % memory_;
-            const double beta = rho_[at(slot)] * dot(&y_[index(slot)], d_.data(), n_);
-            add_scaled(alpha_[at(slot)] - beta, &s_[index(slot)], d_.data(), n_);
+        if (pairs_ > 0)
+            for (std::int64_t i = 0; i < n_; ++i) d[i] *= gamma_;
+        for (std::int64_t k = 0; k < pairs_; ++k) {
+            const double beta = dot(&y_[index(slot)], d, n_);
+            add_scaled(alpha_[at(slot)] - beta, &s_[index(slot)], d, n_);
+            slot = slot + 1 == memory_ ? 0 : slot + 1;
         }
     }
 
@@ -134,8 +135,8 @@ private:
     static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
     std::size_t index(std::int64_t slot) const { return static_cast<std::size_t>(slot * n_); }
 
-    std::int64_t n_, memory_, pairs_ = 0;
-    std::vector<double> x_, trial_, g_, d_, s_, y_, rho_, alpha_;
+    std::int64_t n_, memory_, pairs_ = 0, next_ = 0;  // the newest pair is the one before next_
+    std::vector<double> x_, trial_, g_, d_, s_, y_, alpha_;
     double f_ = 0, gamma_ = 1, search_slope_ = 0;
     bool searching_ = false;
     LineSearch search_;

@@ -12,17 +12,16 @@
 
 namespace downslope {
 
-// Added up in eight lanes, which vector units of every width can share.
+// Added up in eight lanes, which vector units of every width can share, and what is left one after the other.
 inline double dot(const double* a, const double* b, std::int64_t n) {
     constexpr std::int64_t lanes = 8;
+    double sum = n % lanes == 0 ? 0 : a[n - 1] * b[n - 1];
+    for (std::int64_t i = n - 1; i-- > n - n % lanes;) sum += a[i] * b[i];
+    if (n < lanes) return sum;
     std::array<double, lanes> sums{};
-    std::int64_t i = 0;
-    for (; i + lanes <= n; i += lanes)
+    for (std::int64_t i = 0; i + lanes <= n; i += lanes)
         for (std::int64_t k = 0; k < lanes; ++k) sums[static_cast<std::size_t>(k)] += a[i + k] * b[i + k];
-    double rest = 0;
-    for (; i < n; ++i) rest += a[i] * b[i];
-    if (n < lanes) return rest;
-    return (((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))) + rest;
+    return ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7])) + sum;
 }
 
 // y += a x
@@ -31,8 +30,8 @@ inline void add_scaled(double a, const double* x, double* y, std::int64_t n) {
     for (std::int64_t i = 0; i < n; ++i) y[i] += a * x[i];
 }
 
-// The largest magnitude; NaN if there is a NaN. As integers, the bits of magnitudes are in the same order, with infinity
-// and NaN above all.
+// The largest magnitude; NaN if there is a NaN. As integers, the bits of magnitudes are in the same order, with
+// infinity and NaN above all.
 inline double max_norm(const double* x, std::int64_t n) {
     std::uint64_t largest = 0;
     for (std::int64_t i = 0; i < n; ++i) {
