@@ -418,6 +418,16 @@ def test_a_schedule_is_not_saved(tmp_path):
         assert [p.item() for p in twin.params] == [-0.125, -0.125]  # the fourth step
 
 
+def test_a_number_set_after_a_schedule_is_saved_for_groups_to_come(tmp_path):
+    path = tmp_path / "checkpoint"
+    opt = ds.SGD([np.ones(1)], lr=half_of)
+    opt.lr = 0.125
+    opt.save(path)
+    for each in (opt, ds.load_optimizer(path, [np.ones(1)])):
+        each.add_param_group({"params": np.ones(1)})
+        assert each.lr == 0.125
+
+
 def test_a_given_lr_is_looked_at(tmp_path):
     path = tmp_path / "checkpoint"
     ds.SGD(np.ones(1)).save(path)

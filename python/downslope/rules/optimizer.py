@@ -316,7 +316,7 @@ class Optimizer:
 
     @property
     def lr(self):
-        """The learning rate, as set: a number or a schedule. Setting it sets it in all groups."""
+        """The learning rate, as set: a number or a schedule. Setting it sets it in all groups, those to come included."""
         rates = [values["lr"] for values in self._values]
         if any(rate != rates[0] for rate in rates):
             raise ValueError(f"lr differs between the groups, {rates}: look into param_groups")
@@ -327,6 +327,7 @@ class Optimizer:
         with self._stepper:
             for i in range(len(self._values)):
                 self._change_group(i, {"lr": value})
+            self._defaults["lr"] = self._values[0]["lr"]
 
     @property
     def param_groups(self):
