@@ -1,5 +1,8 @@
+import shutil
+
 import numpy as np
 import pytest
+from objectives import compile_library
 from rule_cases import on_threads
 
 
@@ -19,3 +22,11 @@ def silent():
 @pytest.fixture
 def rng():
     return np.random.default_rng(20)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    """Compiled objectives."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs the compiler under the name cc")
+    return compile_library(tmp_path_factory.mktemp("objectives"))
