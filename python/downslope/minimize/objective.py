@@ -1,7 +1,6 @@
 """Objectives as the core takes them: Python functions, with what converts their results, or compiled ones."""
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -77,7 +76,14 @@ def python_objective(fun, jac, args, shape):
             f"jac must be a function, True, None or one of {names}, got {jac!r}"
         )
     args = args if isinstance(args, tuple) else (args,)
-    return jac, args, partial(one_number, "what fun returns"), _to_array(shape, "jac" if callable(jac) else "fun")
+    return jac, args, _to_float, _to_array(shape, "jac" if callable(jac) else "fun")
+
+
+def _to_float(value):
+    """The number that `fun` has returned: any real one, or an array with one element."""
+    if isinstance(value, tuple):
+        raise TypeError(f"fun must return a real number, or a value and a gradient with jac=True, got {value!r}")
+    return one_number("what fun returns", value)
 
 
 def _to_array(shape, source):

@@ -46,6 +46,7 @@ public:
                 if (f < f_) break;  // less than was asked for, but rounding may allow no more
                 return restart(Outcome::no_progress);
             case LineSearch::Outcome::not_finite:
+                if (finite && f < f_) break;
                 return restart(Outcome::not_finite);
         }
         remember(gradient);

@@ -42,7 +42,8 @@ public:
         if (f <= allowed && std::abs(slope) <= curvature * -slope0_) return Outcome::found;
         const bool rounding = bracketed_ && (step_ <= from_ || step_ >= to_ || to_ - from_ <= narrow * to_);
         const bool at_the_end = step_ >= upper_ && f <= allowed && slope <= allowed_slope;
-        if (rounding || at_the_end || evaluations_ >= most_evaluations) return Outcome::no_progress;
+        if (rounding || at_the_end || evaluations_ >= most_evaluations)
+            return upper_ < largest_step ? Outcome::not_finite : Outcome::no_progress;
 
         if (on_the_way_down_ && f <= allowed && slope >= 0) on_the_way_down_ = false;
         if (on_the_way_down_ && f <= low_.f && f > allowed) {
@@ -111,6 +112,7 @@ private:
         } else {
             next = t.step > low.step ? to_ : from_;
         }
+        if (!std::isfinite(next)) next = low.step + 0.5 * (t.step - low.step);  // the values are too large to compare
         if (t.f > low.f) {
             high = t;
         } else {
