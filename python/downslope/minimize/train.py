@@ -13,7 +13,7 @@ from downslope.minimize.result import OptimizeResult
 from downslope.rules.arrays import computed, parameter_array
 from downslope.rules.optimizer import Optimizer
 from downslope.rules.structure import read_params
-from downslope.validation import boolean, integer, one_number, real_array
+from downslope.validation import boolean, integer, one_number
 
 
 def train(

@@ -316,7 +316,7 @@ class Optimizer:
 
     @property
     def lr(self):
-        """The learning rate, as set: a number or a schedule. Setting it sets it in all groups, those to come included."""
+        """The learning rate, as set: a number or a schedule. Setting it sets it in all groups, also in later ones."""
         rates = [values["lr"] for values in self._values]
         if any(rate != rates[0] for rate in rates):
             raise ValueError(f"lr differs between the groups, {rates}: look into param_groups")

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "vectors.hpp"
+
 namespace downslope {
 
 class LineSearch {
@@ -39,7 +41,8 @@ public:
         if (!(std::isfinite(f) && std::isfinite(slope))) return back_off();
         if (!(slope0_ < 0)) return Outcome::no_progress;  // it has underflowed
         const double allowed_slope = sufficient_decrease * slope0_, allowed = f0_ + step_ * allowed_slope;
-        if (f <= allowed && std::abs(slope) <= curvature * -slope0_) return Outcome::found;
+        const bool decreases = f <= allowed || f <= f0_ + rounding_of(f0_);
+        if (decreases && std::abs(slope) <= curvature * -slope0_) return Outcome::found;
         const bool rounding = bracketed_ && (step_ <= from_ || step_ >= to_ || to_ - from_ <= narrow * to_);
         const bool at_the_end = step_ >= upper_ && f <= allowed && slope <= allowed_slope;
         if (rounding || at_the_end || evaluations_ >= most_evaluations)

@@ -55,7 +55,7 @@ public:
         const double largest = max_norm(gradient(), n_);
         const bool finite = std::isfinite(f) && std::isfinite(largest);
         latest_gradient_ = gradient();
-        if (njev_ == 1 || (finite && !(f > best_f_))) keep_as_best(f);
+        if (njev_ == 1 || (finite && !(f > best_f_))) keep_as_best(point(), f);
         const Method::Outcome outcome = method_->tell(f, latest_gradient_, finite);
         if (outcome == Method::Outcome::not_finite)
             status_ = begun_ ? Status::not_finite : Status::not_finite_at_start;
@@ -93,10 +93,12 @@ private:
         const bool completes = std::exchange(begun_, true);
         at_iterate_ = true;
         if (completes) ++nit_;
-        if (largest_gradient <= limits_.gtol)
+        if (largest_gradient <= limits_.gtol) {
             status_ = Status::gradient_small;
-        else if (completes && limits_.ftol > 0 && f <= previous_f &&
-                 previous_f - f <= limits_.ftol * std::max(1.0, std::abs(f)))
+            // Another point may have been lower, but not by more than rounding, and with a larger gradient.
+            if (f > best_f_ && f - best_f_ <= rounding_of(f)) keep_as_best(x(), f);
+        } else if (completes && limits_.ftol > 0 && f <= previous_f &&
+                   previous_f - f <= limits_.ftol * std::max(1.0, std::abs(f)))
             status_ = Status::decrease_small;
         else if (completes && limits_.xtol > 0 && step_is_small())
             status_ = Status::step_small;
@@ -112,9 +114,9 @@ private:
         return max_distance(x(), previous_.data(), n_) <= limits_.xtol * std::max(1.0, max_norm(x(), n_));
     }
 
-    void keep_as_best(double f) {
+    void keep_as_best(const double* x, double f) {
         best_f_ = f;
-        std::copy_n(point(), n_, best_x_.data());
+        std::copy_n(x, n_, best_x_.data());
         best_gradient_.swap(gradient_);  // the next one goes where the last best one was
     }
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "../parallel.hpp"
 
@@ -49,5 +50,8 @@ inline double max_distance(const double* x, const double* y, std::int64_t n) {
     for (std::int64_t i = 0; i < n; ++i) largest = std::max(largest, std::abs(x[i] - y[i]));
     return largest;
 }
+
+// By how much values of about this size may well differ by rounding alone, since most are sums of larger terms.
+inline double rounding_of(double f) { return 100 * std::numeric_limits<double>::epsilon() * std::abs(f); }
 
 }  // namespace downslope
