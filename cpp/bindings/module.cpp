@@ -9,4 +9,5 @@ PYBIND11_MODULE(DOWNSLOPE_MODULE, module) {
     bind_minimize(module);
     bind_threads(module);
     bind_config(module);
+    bind_curvature(module);
 }

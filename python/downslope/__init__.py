@@ -1,6 +1,6 @@
 """Optimization on CPUs, for people who live in NumPy."""
 
-from downslope import reference, schedules
+from downslope import curvature, reference, schedules
 from downslope.config import __version__, isa, show_config
 from downslope.minimize import (
     EarlyStopping,
@@ -58,6 +58,7 @@ __all__ = [
     "RowGrad",
     "__version__",
     "check_grad",
+    "curvature",
     "flatten",
     "get_num_threads",
     "isa",

@@ -58,18 +58,23 @@ def choice(name, value, allowed):
 
 
 def real_array(name, given):
-    """`given` as a float64 array, which is `given` itself if it is one."""
+    """`given` as an array of real numbers, in its own dtype."""
     if isinstance(given, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: fill it first")
     array = np.asarray(given)
     if not np.can_cast(array.dtype, np.float64):
         raise TypeError(f"{name} must be an array of real numbers that float64 can hold, got dtype {array.dtype}")
-    return array.astype(np.float64, copy=False)
+    return array
+
+
+def float64_array(name, given):
+    """`given` as a float64 array, which is `given` itself if it is one."""
+    return real_array(name, given).astype(np.float64, copy=False)
 
 
 def one_number(name, given):
     """The number that `given` is, or that it has as its only element."""
-    array = real_array(name, given)
+    array = float64_array(name, given)
     if array.size != 1:
         raise TypeError(f"{name} must be a number, got an array of shape {array.shape}")
     return array.item()

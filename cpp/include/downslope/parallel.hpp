@@ -50,9 +50,18 @@ void parallel_runs(int threads, std::int64_t count, const Body& body) {
     body(std::int64_t{0}, count);
 }
 
-// Calls body(worker, item) once for each item in [0, count), each on whichever of `threads` workers is free, in the
-// default floating-point environment. Worker 0 is the caller's thread; when no item is left it calls `meanwhile()`
-// every now and then until the others have ended, too. Neither must throw.
+// Calls body(task) once for each task in [0, count), each on whichever of `threads` threads is free, in the default
+// floating-point environment. For tasks that differ in length. The body must not throw.
+template <class Body>
+void parallel_tasks(int threads, std::int64_t count, const Body& body) {
+    std::atomic<std::int64_t> next{0};
+    parallel_runs(count > 1 ? threads : 1, threads, [&](std::int64_t, std::int64_t) {
+        for (std::int64_t task; (task = next++) < count;) body(task);
+    });
+}
+
+// The same for body(worker, item), where a worker is one of the threads. Worker 0 is the caller's thread; when no item
+// is left it calls `meanwhile()` every now and then until the others have ended, too. Neither must throw.
 template <class Body, class Meanwhile>
 void parallel_items(int threads, std::int64_t count, const Body& body, const Meanwhile& meanwhile) {
     std::atomic<std::int64_t> next{0};

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from downslope.validation import real_array
+from downslope.validation import float64_array
 
 
 def check_grad(fun, jac, x, *args):
@@ -56,14 +56,14 @@ def check_grad(fun, jac, x, *args):
     >>> ds.check_grad(lambda x: np.sum(x**3), lambda x: 2 * x**2, [[1.0, 2.0], [3.0, 4.0]]) > 1
     True
     """
-    x = real_array("x", x)
+    x = float64_array("x", x)
 
     def value(x):
-        return real_array("fun(x)", fun(x, *args)).copy()  # `fun` may return the same array every time
+        return float64_array("fun(x)", fun(x, *args)).copy()  # `fun` may return the same array every time
 
     at_x = value(x.copy())
     shape = x.shape if at_x.size == 1 else at_x.shape + x.shape
-    given = real_array("jac(x)", jac(x.copy(), *args))
+    given = float64_array("jac(x)", jac(x.copy(), *args))
     if given.shape != shape:
         raise ValueError(f"jac(x) must have shape {shape}, got {given.shape}")
     steps = np.cbrt(np.finfo(np.float64).eps) * np.maximum(1, np.abs(x))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from downslope.rules.structure import read_params
-from downslope.validation import real_array
+from downslope.validation import float64_array
 
 
 def flatten(params):
@@ -71,7 +71,7 @@ class _Unflatten:
 
     def __call__(self, vector):
         """New arrays with the numbers of `vector`."""
-        vector = real_array("vector", vector)
+        vector = float64_array("vector", vector)
         if vector.shape != (self._size,):
             raise ValueError(f"vector must have shape ({self._size},), got {vector.shape}")
         return self._structure.unflatten(
@@ -85,7 +85,7 @@ class _Unflatten:
         """The vector of arrays that have the structure and the shapes."""
         labels = self._structure.labels
         arrays = [
-            real_array(f"grads{label}", grad)
+            float64_array(f"grads{label}", grad)
             for label, grad in zip(labels, self._structure.flatten(grads), strict=True)
         ]
         for label, array, shape in zip(labels, arrays, self._shapes, strict=True):
@@ -104,7 +104,7 @@ class _Unflatten:
 def _float_array(name, given):
     """The array; integers are refused, since the way back would round."""
     array = np.asarray(given)
-    real_array(name, given)
+    float64_array(name, given)
     if array.dtype.kind in "iub":
         raise TypeError(f"{name} must have a floating-point dtype, got {array.dtype}: convert it first")
     return array

@@ -12,7 +12,7 @@ from downslope.minimize.minimize import result, warn_of_unused
 from downslope.minimize.objective import compiled_objective, python_objective
 from downslope.minimize.progress import progress_bar
 from downslope.minimize.result import OptimizeResult
-from downslope.validation import boolean, real_array
+from downslope.validation import boolean, float64_array
 
 
 class ManyResult(OptimizeResult):
@@ -91,7 +91,7 @@ def minimize_many(fun, X0, args=(), method="l-bfgs", jac=None, hess=None, data=N
     >>> res.success.all(), len(np.unique(res.x.round(3), axis=0))
     (np.True_, 4)
     """
-    X = real_array("X0", X0).copy(order="C")
+    X = float64_array("X0", X0).copy(order="C")
     if X.ndim != 2 or X.shape[1] == 0:
         raise ValueError(f"X0 must have one row a problem, shape (k, n) with n >= 1, got shape {X.shape}")
     plan = Plan(method, options, tol=None)
@@ -158,7 +158,7 @@ def _values_and_gradients(returned, shape):
         raise TypeError(f"fun must return a tuple of values and gradients, got {returned!r}")
     arrays = []
     for name, value, expected in zip(("values", "gradients"), returned, (shape[:1], shape), strict=True):
-        array = real_array(name, value)
+        array = float64_array(name, value)
         if array.shape != expected:
             raise ValueError(f"fun must return {name} of shape {expected}, got {array.shape}")
         arrays.append(np.ascontiguousarray(array))

@@ -8,7 +8,7 @@ from downslope.minimize.objective import compiled_objective, python_objective
 from downslope.minimize.observer import observer
 from downslope.minimize.progress import progress_bar
 from downslope.minimize.result import OptimizeResult
-from downslope.validation import real_array
+from downslope.validation import float64_array
 
 
 def minimize(
@@ -137,7 +137,7 @@ def minimize(
 
 def start(name, x0):
     """A copy of where to start."""
-    x = real_array(name, x0).copy(order="C")
+    x = float64_array(name, x0).copy(order="C")
     if x.size == 0:
         raise ValueError(f"{name} must have at least one element, got shape {x.shape}")
     return x

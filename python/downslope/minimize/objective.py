@@ -7,7 +7,7 @@ import numpy as np
 
 from downslope._extension import core
 from downslope.minimize.compiled import compiled
-from downslope.validation import one_number, real_array
+from downslope.validation import one_number, float64_array
 
 DIFFERENCES = ("2-point", "3-point")
 
@@ -49,7 +49,7 @@ def compiled_objective(fun, jac, args, data, rows=None):
     if data is not None:
         if address:
             raise TypeError("data must not be given where fun brings its own user_data")
-        array = real_array("data", data)
+        array = float64_array("data", data)
         if rows is not None and (array.ndim == 0 or len(array) != rows):
             raise ValueError(f"data must have a row for each of the {rows} problems, got shape {array.shape}")
         array = np.ascontiguousarray(array)
@@ -91,7 +91,7 @@ def _to_array(shape, source):
     name = f"the gradient that {source} returns"
 
     def convert(value):
-        array = real_array(name, value)
+        array = float64_array(name, value)
         if array.shape != shape and array.shape != (math.prod(shape),):
             raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
         return np.ascontiguousarray(array)

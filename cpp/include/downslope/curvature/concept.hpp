@@ -1,0 +1,83 @@
+// What all curvatures have in common: vectors, options and outcomes.
+//
+// A curvature is a structured symmetric matrix C that looks at memory of its caller. Each is a class with
+//
+//     Index size() const;                                              C is size x size
+//     void multiply(ConstColumns v, Columns out, int threads) const;   out = C v
+//     Outcome check(double asymmetry, int threads) const;              whether C is finite and symmetric
+//     Outcome factorize(const FactorOptions&, int threads);            C + (damping + shift) I, of which it keeps a
+//     copy bool solve(Columns x, int threads) const;                        x = (C + (damping + shift) I)^-1 x
+//     std::vector<double> shifts() const;                              what was added beyond the damping
+//
+// `solve` goes by the copy, whatever has become of the caller's memory since. It returns false where the matrix is
+// singular to working precision, so that its result is worth nothing.
+#pragma once
+
+#include <Eigen/Dense>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace downslope::curvature {
+
+using Eigen::Index;
+using Eigen::MatrixXd;
+using Eigen::VectorXd;
+
+// Vectors side by side, each contiguous.
+using Columns = Eigen::Ref<MatrixXd, 0, Eigen::OuterStride<>>;
+using ConstColumns = Eigen::Ref<const MatrixXd, 0, Eigen::OuterStride<>>;
+
+enum class FactorStatus : std::uint8_t { success, not_finite, not_symmetric, not_positive_definite };
+
+// How a factorization ended, and in which block if there are several.
+struct Outcome {
+    FactorStatus status = FactorStatus::success;
+    std::int64_t block = 0;
+    bool ok() const { return status == FactorStatus::success; }
+};
+
+struct FactorOptions {
+    double damping = 0;
+    bool ensure_positive = false;
+    // Elements that mirror each other may differ by this much, relative to the largest element.
+    double asymmetry = 1.5e-8;
+};
+
+inline constexpr double epsilon = std::numeric_limits<double>::epsilon();
+
+// A shift between 1.5 times and twice the smallest one that works, by bisection of its logarithm. So A + shift I is as
+// far from singular as half of that smallest shift. `works` tries a shift, and leaves the factorization of the last one
+// that it was asked for. `upper` should work; `lower` is the smallest that is worth trying. False if none is found.
+template <class Works>
+bool find_shift(double lower, double upper, double& shift, const Works& works) {
+    upper = std::max(upper, lower);
+    while (!works(upper)) {
+        lower = upper;
+        upper *= 2;
+        if (!std::isfinite(upper)) return false;
+    }
+    while (upper > 4. / 3 * lower) {
+        const double middle = std::sqrt(lower) * std::sqrt(upper);
+        (works(middle) ? upper : lower) = middle;
+    }
+    shift = 1.5 * upper;
+    return works(shift);
+}
+
+// The smallest shift that changes a matrix whose largest element is `scale`.
+inline double least_shift(double scale) { return epsilon * (scale > 0 ? scale : 1); }
+
+// A relative correction of a solution is about its error; what it leaves is the square of that. From here on, the
+// matrix counts as singular to working precision.
+inline constexpr double largest_correction = 0.1;
+
+// NaN, which comes of right-hand sides that are not finite, passes.
+template <class Correction, class Solution>
+bool is_small(const Correction& correction, const Solution& solution) {
+    return !(correction.cwiseAbs().maxCoeff() > largest_correction * solution.cwiseAbs().maxCoeff());
+}
+
+}  // namespace downslope::curvature

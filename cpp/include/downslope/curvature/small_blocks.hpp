@@ -1,0 +1,154 @@
+// Small symmetric blocks of equal size, several side by side: each is one lane of a vector, so that all arithmetic is
+// vectorized, whatever the size.
+#pragma once
+
+#include <algorithm>
+#include <array>
+
+#include "residual.hpp"
+
+namespace downslope::curvature {
+
+// Larger blocks are no slower one by one.
+inline constexpr Index largest_small_block = 32;
+
+// As Cholesky, with lanes in place of numbers: element (i, j) of block l is lane l of packed[j n + i]. The memory is
+// its owner's. Lanes beyond the last block hold identity matrices.
+class SmallBlocks {
+public:
+    struct Block {
+        const double* matrix;
+        FactorStatus* status;
+        double* shift;
+    };
+
+    SmallBlocks(Lanes* packed, Lanes* diagonal, Index n) : packed_(packed), diagonal_(diagonal), n_(n) {}
+
+    // Loads the symmetric parts of the blocks and sets the statuses of blocks that are not finite or not symmetric.
+    // Returns their largest elements.
+    Lanes load(const Block* blocks, int count, double asymmetry) {
+        for (Index k = 0; k < n_ * n_; ++k) {
+            packed_[k].setConstant(k % (n_ + 1) == 0);
+            for (int lane = 0; lane < count; ++lane) packed_[k][lane] = blocks[lane].matrix[k];
+        }
+        return make_symmetric(blocks, count, asymmetry);
+    }
+
+    void factorize(const Block* blocks, int count, const FactorOptions& options) {
+        const Lanes scale = load(blocks, count, options.asymmetry);
+        for (Index j = 0; j < n_; ++j) diagonal_[j] = at(j, j) + options.damping;
+        factor();
+        for (int lane = 0; lane < count; ++lane) {
+            const Block& block = blocks[lane];
+            if (*block.status != FactorStatus::success) continue;
+            *block.shift = 0;
+            if (!(is_factored(lane) || (options.ensure_positive && add_shift(lane, scale[lane], *block.shift))))
+                *block.status = FactorStatus::not_positive_definite;
+        }
+    }
+
+    // One vector: x[l] is where block l has its part.
+    bool solve(const std::array<double*, lanes>& x, int count) const {
+        Vector b, solution, correction, error;
+        for (Index i = 0; i < n_; ++i) {
+            b[i].setZero();
+            for (int lane = 0; lane < count; ++lane) b[i][lane] = x[static_cast<std::size_t>(lane)][i];
+            solution[i] = correction[i] = b[i];
+            error[i].setZero();
+        }
+        substitute(solution);
+        for (Index j = 0; j < n_; ++j) {
+            for (Index i = 0; i < j; ++i) {
+                subtract_product(correction[i], error[i], at(i, j), solution[j]);
+                subtract_product(correction[j], error[j], at(i, j), solution[i]);
+            }
+            subtract_product(correction[j], error[j], diagonal_[j], solution[j]);
+        }
+        for (Index i = 0; i < n_; ++i) correction[i] += error[i];
+        substitute(correction);
+        Lanes largest = Lanes::Zero(), change = Lanes::Zero();
+        for (Index i = 0; i < n_; ++i) {
+            for (int lane = 0; lane < lanes; ++lane)  // a right-hand side that is not finite has no correction
+                if (!std::isfinite(correction[i][lane])) correction[i][lane] = 0;
+            solution[i] += correction[i];
+            largest = largest.max(solution[i].abs());
+            change = change.max(correction[i].abs());
+            for (int lane = 0; lane < count; ++lane) x[static_cast<std::size_t>(lane)][i] = solution[i][lane];
+        }
+        return !(change > largest_correction * largest).any();
+    }
+
+private:
+    using Vector = Lanes[largest_small_block];
+
+    Lanes& at(Index i, Index j) { return packed_[j * n_ + i]; }
+    const Lanes& at(Index i, Index j) const { return packed_[j * n_ + i]; }
+
+    Lanes make_symmetric(const Block* blocks, int count, double asymmetry) {
+        Lanes largest = Lanes::Zero(), difference = Lanes::Zero(), not_finite = Lanes::Zero();
+        for (Index j = 0; j < n_; ++j)
+            for (Index i = 0; i <= j; ++i) {
+                const Lanes above = at(i, j), below = at(j, i), average = 0.5 * above + 0.5 * below;
+                at(i, j) = at(j, i) = average;
+                largest = largest.max(average.abs());
+                difference = difference.max((above - below).abs());
+                not_finite += 0 * above + 0 * below;  // NaN, if one of them is not finite
+            }
+        for (int lane = 0; lane < count; ++lane)
+            *blocks[lane].status = not_finite[lane] != 0 || !std::isfinite(largest[lane]) ? FactorStatus::not_finite
+                                   : difference[lane] > asymmetry * largest[lane]         ? FactorStatus::not_symmetric
+                                                                                          : FactorStatus::success;
+        return largest;
+    }
+
+    // Of what is in the strict lower triangles and on the diagonals; where that fails, a diagonal is not positive.
+    void factor() {
+        for (Index j = 0; j < n_; ++j) at(j, j) = diagonal_[j];
+        for (Index k = 0; k < n_; ++k) {
+            const Lanes root = at(k, k).sqrt(), inverse = 1 / root;
+            at(k, k) = root;
+            for (Index i = k + 1; i < n_; ++i) at(i, k) *= inverse;
+            for (Index j = k + 1; j < n_; ++j) {
+                const Lanes factor = at(j, k);
+                for (Index i = j; i < n_; ++i) at(i, j) -= factor * at(i, k);
+            }
+        }
+    }
+
+    bool is_factored(int lane) const {
+        bool positive = true;
+        for (Index j = 0; j < n_; ++j) positive &= at(j, j)[lane] > 0 && std::isfinite(at(j, j)[lane]);
+        return positive;
+    }
+
+    bool add_shift(int lane, double scale, double& shift) {
+        VectorXd damped(n_);
+        for (Index j = 0; j < n_; ++j) damped[j] = diagonal_[j][lane];
+        const double lower = std::max(least_shift(scale), -damped.minCoeff());
+        return find_shift(lower, static_cast<double>(n_) * scale, shift, [&](double trial) {
+            for (Index j = 0; j < n_; ++j) {
+                diagonal_[j][lane] = damped[j] + trial;
+                for (Index i = j + 1; i < n_; ++i) at(i, j) = at(j, i);
+            }
+            factor();
+            return is_factored(lane);
+        });
+    }
+
+    // x = (L L^T)^-1 x
+    void substitute(Vector& x) const {
+        for (Index j = 0; j < n_; ++j) {
+            x[j] /= at(j, j);
+            for (Index i = j + 1; i < n_; ++i) x[i] -= at(i, j) * x[j];
+        }
+        for (Index i = n_ - 1; i >= 0; --i) {
+            x[i] /= at(i, i);
+            for (Index j = 0; j < i; ++j) x[j] -= at(i, j) * x[i];
+        }
+    }
+
+    Lanes *packed_, *diagonal_;
+    Index n_;
+};
+
+}  // namespace downslope::curvature

@@ -1,0 +1,8 @@
+"""Second-order information: structured matrices to multiply by, to factorize with damping and to solve against."""
+
+from downslope.curvature.block_diagonal import BlockDiagonal
+from downslope.curvature.dense import Dense
+from downslope.curvature.diagonal import Diagonal
+from downslope.curvature.structure import Curvature, Factorization
+
+__all__ = ["BlockDiagonal", "Curvature", "Dense", "Diagonal", "Factorization"]

@@ -1,0 +1,318 @@
+"""Every curvature against the dense matrix that it stands for: products, solutions, shifts, errors."""
+
+import numpy as np
+import pytest
+from curvature_cases import CASES, positive, symmetric
+from hypothesis import given
+from hypothesis import strategies as st
+from rule_cases import assert_same_bits
+
+import downslope as ds
+from downslope.reference import curvature as reference
+
+curvature = ds.curvature
+LinAlgError = np.linalg.LinAlgError
+cases = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+
+
+def assert_close(x, expected, relative=1e-12):
+    """To rounding: the matrices here have condition numbers of up to a few hundreds."""
+    assert x.shape == expected.shape
+    assert np.abs(x - expected).max() <= relative * np.abs(expected).max()
+
+
+@cases
+def test_products(case, rng):
+    C, matrix = case(rng, symmetric)
+    n = len(matrix)
+    assert C.shape == (n, n) and repr(C) == f"{type(C).__name__}(shape=({n}, {n}))"
+    assert_close(C.to_dense(), matrix)
+    for v in (rng.standard_normal(n), rng.standard_normal((n, 3))):
+        assert_close(C.matvec(v), matrix @ v)
+
+
+@cases
+@pytest.mark.parametrize("damping", [0.0, 0.3])
+def test_solutions(case, damping, rng):
+    C, matrix = case(rng, positive)
+    F = C.factorize(damping)
+    assert F.shape == C.shape and not np.any(F.shift)
+    for shape in ((len(matrix),), (len(matrix), 1), (len(matrix), 3), (len(matrix), 70)):
+        v = rng.standard_normal(shape)
+        before = v.copy()
+        expected = reference.solve(matrix, v, damping)
+        assert_close(F.solve(v), expected)
+        assert_same_bits(C.solve(v, damping), F.solve(v))
+        assert_same_bits(v, before)
+
+
+@cases
+def test_no_right_hand_side_at_all(case, rng):
+    C, matrix = case(rng, positive)
+    assert C.solve(np.zeros((len(matrix), 0))).shape == C.matvec(np.zeros((len(matrix), 0))).shape == (len(matrix), 0)
+
+
+@cases
+def test_dtypes_of_vectors(case, rng):
+    """float32 in, float32 out: what float64 gives, rounded."""
+    C, matrix = case(rng, positive)
+    v = rng.integers(-9, 9, (len(matrix), 2))
+    for work in (C.solve, C.matvec):
+        exact = work(v.astype(float))
+        for u, dtype in ((v.astype(np.float32), np.float32), (v, np.float64), (v.astype(">f8"), np.float64)):
+            assert work(u).dtype == dtype
+            assert_same_bits(work(u), exact.astype(dtype))
+        assert_same_bits(work(np.asfortranarray(v)), exact)
+        assert_same_bits(work(v[:, 0].tolist()), work(v[:, 0].astype(float)))
+
+
+@cases
+def test_what_is_not_finite_in_vectors_propagates(case, rng, silent):
+    C, matrix = case(rng, positive)
+    for value in (np.nan, np.inf):
+        v = np.full(len(matrix), value)
+        assert not np.isfinite(C.solve(v)).any() and not np.isfinite(C.matvec(v)).all()
+
+
+@cases
+@given(seed=st.integers(0, 2**32 - 1), damping=st.floats(0, 10))
+def test_solving_undoes_multiplying(case, seed, damping):
+    rng = np.random.default_rng(seed)
+    C, matrix = case(rng, positive)
+    v = rng.standard_normal(len(matrix))
+    assert_close(C.solve(C.matvec(v) + damping * v, damping), v)
+
+
+@cases
+def test_threads_change_no_bit(case, rng, forced_threads):
+    C, matrix = case(rng, symmetric)
+    v = rng.standard_normal((len(matrix), 70))
+    results = []
+    for threads in (1, 2, 3):
+        with forced_threads(threads):
+            F = C.factorize(0.1, ensure_positive=True)
+            results.append((F.solve(v), np.array(F.shift), C.matvec(v)))
+    for other in results[1:]:
+        for x, y in zip(results[0], other, strict=True):
+            assert_same_bits(x, y)
+
+
+@pytest.mark.parametrize("sizes", [[512], [600], [640, 5, 5, 520]])
+def test_large_matrices_in_tiles(sizes, rng, forced_threads):
+    """The last column of tiles is narrower than the others, or as wide."""
+    halves = [rng.standard_normal((n, n)) for n in sizes]
+    blocks = [half @ half.T / len(half) + np.eye(len(half)) for half in halves]
+    expected = reference.solve(reference.block_diagonal(blocks), np.ones(sum(sizes)), 0.1)
+    for C in [curvature.BlockDiagonal(blocks)] + ([curvature.Dense(*blocks)] if len(blocks) == 1 else []):
+        solutions = []
+        for threads in (1, 2):
+            with forced_threads(threads):
+                solutions.append(C.solve(np.ones(sum(sizes)), 0.1))
+        assert_same_bits(*solutions)
+        assert_close(solutions[0], expected)
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 31, 32, 33, 127, 128, 129])
+def test_every_size_of_block(n, rng):
+    blocks = np.array([positive(rng, n) for _ in range(3)])
+    v = rng.standard_normal(3 * n)
+    assert_close(
+        curvature.BlockDiagonal(blocks).solve(v, 0.1), reference.solve(reference.block_diagonal(blocks), v, 0.1)
+    )
+
+
+def hilbert(n):
+    """The Hilbert matrix in integers, and so exact; ill-conditioned."""
+    multiple = np.lcm.reduce(np.arange(1, 2 * n))
+    return np.array([[multiple / (i + j + 1) for j in range(n)] for i in range(n)])
+
+
+@pytest.mark.parametrize("n", [8, 9])
+def test_refinement(n):
+    """Residuals in twice the precision leave the square of the error of a solution without refinement."""
+    H = hilbert(n)
+    b = H.sum(axis=1)  # exact
+    error = np.linalg.cond(H) * np.finfo(float).eps
+    far = np.zeros((40, 40))
+    far[np.arange(40), np.arange(40)] = 1
+    far[:n, :n] = H
+    for C in (curvature.Dense(H), curvature.BlockDiagonal([H, H]), curvature.Dense(far)):
+        x = C.solve(np.resize(b, C.shape[0]) if len(b) * 2 == C.shape[0] else np.r_[b, np.ones(C.shape[0] - n)])
+        assert np.abs(x - 1).max() <= 10 * error**2 + 1e-15
+    assert np.abs(np.linalg.solve(H, b) - 1).max() > 100 * error**2
+
+
+@pytest.mark.parametrize("n", [16, 20])
+def test_what_is_singular_to_working_precision_is_said_to_be_so(n):
+    """Condition numbers from 1e18 on: nothing of a solution would be right."""
+    H = hilbert(n)
+    for C in (curvature.Dense(H), curvature.BlockDiagonal([np.eye(n), H])):
+        with pytest.raises(LinAlgError, match="not positive definite|singular to working precision"):
+            C.solve(np.ones(C.shape[0]))
+        C.solve(np.ones(C.shape[0]), 1e-6 * H.max())
+
+
+@cases
+@given(seed=st.integers(0, 2**32 - 1), damping=st.sampled_from([0.0, 0.5, 3.0]), scale=st.floats(1e-3, 1e3))
+def test_the_shift_is_at_most_twice_the_smallest(case, seed, damping, scale):
+    rng = np.random.default_rng(seed)
+    C, matrix = case(rng, lambda rng, n: scale * symmetric(rng, n))
+    F = C.factorize(damping, ensure_positive=True)
+    blocks = [matrix]
+    if np.ndim(F.shift):
+        ends = np.flatnonzero(~np.any(np.tril(matrix, -1) != 0, axis=1))
+        blocks = [matrix[i:j, i:j] for i, j in zip(ends, [*ends[1:], len(matrix)], strict=True)]
+    shifts = np.atleast_1d(F.shift)
+    assert len(shifts) == len(blocks)
+    for block, shift in zip(blocks, shifts, strict=True):
+        smallest = reference.smallest_shift(block, damping)
+        rounding = 1e-12 * np.abs(block).max()
+        assert smallest - rounding <= shift <= 2.001 * smallest + rounding
+    shifted = matrix + np.diag(np.repeat(shifts, [len(block) for block in blocks]))
+    v = rng.standard_normal(len(matrix))
+    assert_close(F.solve(v), reference.solve(shifted, v, damping), 1e-9)
+
+
+@pytest.mark.parametrize(
+    "H", [np.zeros((2, 2)), np.ones((3, 3)), -np.eye(2), np.diag([1e300, -1e300]), np.diag([1.0, -1e-30])]
+)
+def test_shifts_of_singular_and_extreme_matrices(H):
+    for C in (curvature.Dense(H), curvature.BlockDiagonal([H]), curvature.Diagonal(np.diag(H) * (H[0, -1] == 0))):
+        with pytest.raises(LinAlgError):
+            C.factorize()
+        F = C.factorize(ensure_positive=True)
+        assert np.all(F.shift > 0) and np.all(F.shift <= 2.001 * max(1e-15, reference.smallest_shift(H)))
+        assert np.isfinite(F.solve(np.ones(len(H)))).all()
+
+
+@pytest.mark.parametrize(
+    "make, array",
+    [
+        (curvature.Dense, 2 * np.eye(3)),
+        (curvature.Diagonal, np.arange(1.0, 4)),
+        (curvature.BlockDiagonal, np.array([2 * np.eye(3), np.eye(3)])),
+        (lambda array: curvature.BlockDiagonal([np.eye(2), array]), 2 * np.eye(40)),
+    ],
+)
+def test_a_factorization_is_a_snapshot(make, array):
+    C = make(array)
+    F = C.factorize()
+    v = np.arange(C.shape[0])
+    x = F.solve(v)
+    array *= -1
+    assert_same_bits(F.solve(v), x)
+    with pytest.raises(LinAlgError):
+        C.factorize()
+    array[...] = np.nan
+    with pytest.raises(ValueError, match="must be finite"):
+        C.factorize()
+
+
+def test_arrays_are_kept_by_reference_if_they_can_be(rng):
+    a = positive(rng, 4)
+    v = rng.standard_normal(4)
+    by_reference, copied, listed = curvature.Dense(a), curvature.Dense(a.T), curvature.Dense(a.tolist())
+    a *= 2
+    assert_close(by_reference.solve(v), np.linalg.solve(a, v))
+    for C in (copied, listed):
+        assert_close(C.solve(v), np.linalg.solve(a / 2, v))
+    C = curvature.Dense(positive(rng, 4))  # no other reference
+    assert_close(C.matvec(v), C.to_dense() @ v)
+
+
+def test_float32_matrices_may_be_symmetric_to_their_own_rounding(rng):
+    a = positive(rng, 6)
+    b = a.copy()
+    b[0, 1] *= 1 + 1e-6
+    for name, make in (("H", curvature.Dense), (r"blocks\[0\]", lambda h: curvature.BlockDiagonal([h]))):
+        C = make(b.astype(np.float32))
+        half = b.astype(np.float32).astype(float)
+        assert_close(C.solve(np.ones(6)), np.linalg.solve((half + half.T) / 2, np.ones(6)))
+        with pytest.raises(ValueError, match=f"{name} must be symmetric"):
+            make(b)
+
+
+def changed(array, index, value):
+    array = array.copy()
+    array[index] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    "make, error, message",
+    [
+        (lambda: curvature.Dense("H"), TypeError, "H must be an array of real numbers, got dtype <U1"),
+        (
+            lambda: curvature.Dense(np.eye(2) + 0j),
+            TypeError,
+            "H must be an array of real numbers, got dtype complex128",
+        ),
+        (lambda: curvature.Dense(np.eye(2, dtype=bool)), TypeError, "got dtype bool"),
+        (lambda: curvature.Dense(np.ma.masked_array(np.eye(2))), TypeError, "got a masked array"),
+        (lambda: curvature.Dense(np.ones(3)), ValueError, r"H must have 2 axes .*, got shape \(3,\)"),
+        (lambda: curvature.Dense(np.ones((0, 0))), ValueError, r"at least one element, got shape \(0, 0\)"),
+        (lambda: curvature.Dense(np.ones((2, 3))), ValueError, r"H must be square, got shape \(2, 3\)"),
+        (lambda: curvature.Dense([[1.0, np.inf], [np.inf, 1.0]]), ValueError, "H must be finite"),
+        (lambda: curvature.Dense(changed(np.eye(600), (0, 599), 1e-3)), ValueError, "H must be symmetric"),
+        (lambda: curvature.Dense(changed(np.eye(600), (599, 0), np.nan)), ValueError, "H must be finite"),
+        (lambda: curvature.Diagonal(np.eye(2)), ValueError, r"d must have 1 axes .*, got shape \(2, 2\)"),
+        (lambda: curvature.Diagonal([1.0, np.nan]), ValueError, "d must be finite"),
+        (lambda: curvature.BlockDiagonal([]), ValueError, "blocks must be at least one, got none"),
+        (lambda: curvature.BlockDiagonal(np.eye(2)), ValueError, r"blocks must have 3 axes .*, got shape \(2, 2\)"),
+        (
+            lambda: curvature.BlockDiagonal(np.ones((2, 2, 3))),
+            ValueError,
+            r"blocks must be square, got shape \(2, 2, 3\)",
+        ),
+        (lambda: curvature.BlockDiagonal([np.eye(2), np.ones(2)]), ValueError, r"blocks\[1\] must have 2 axes"),
+        (lambda: curvature.BlockDiagonal([np.eye(2), np.eye(40) * np.nan]), ValueError, r"blocks\[1\] must be finite"),
+        (
+            lambda: curvature.BlockDiagonal(changed(np.stack([np.eye(2)] * 20), (17, 0, 1), 1.0)),
+            ValueError,
+            r"blocks\[17\] must be symmetric",
+        ),
+        (
+            lambda: curvature.BlockDiagonal(changed(np.stack([np.eye(2)] * 20), (9, 1, 1), -np.inf)),
+            ValueError,
+            r"blocks\[9\] must be finite",
+        ),
+    ],
+)
+def test_what_is_no_curvature(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@cases
+def test_bad_arguments(case, rng):
+    C, matrix = case(rng, positive)
+    n = len(matrix)
+    F = C.factorize()
+    for damping, error in ((-0.1, ValueError), (np.nan, ValueError), (np.inf, ValueError), ("1", TypeError)):
+        for call in (C.factorize, lambda damping: C.solve(np.ones(n), damping)):
+            with pytest.raises(error, match="damping must be "):
+                call(damping)
+    with pytest.raises(TypeError, match="ensure_positive must be True or False, got 1"):
+        C.factorize(ensure_positive=1)
+    for work in (C.solve, C.matvec, F.solve):
+        for v in (np.ones(n + 1), np.ones((1, n + 1)), np.ones((n, 1, 1)), 1.0):
+            with pytest.raises(ValueError, match="v must have shape "):
+                work(v)
+        with pytest.raises(TypeError, match="v must be an array of real numbers"):
+            work(np.ones(n) * 1j)
+
+
+@pytest.mark.parametrize("bad", [0, 9, 18])
+@pytest.mark.parametrize("n", [3, 40])
+def test_the_error_names_the_block(n, bad):
+    blocks = np.stack([np.eye(n)] * 19)
+    blocks[bad, 1, 1] = -2
+    with pytest.raises(LinAlgError, match=rf"blocks\[{bad}\] is not positive definite with damping 1:"):
+        curvature.BlockDiagonal(blocks).factorize(1.0)
+    curvature.BlockDiagonal(blocks).factorize(2.1)
+
+
+def test_numbers_that_overflow():
+    for C in (curvature.Dense(np.eye(2) * 1e308), curvature.BlockDiagonal(np.eye(2)[None] * 1e308)):
+        with pytest.raises((LinAlgError, ValueError)):
+            C.factorize(1.7e308)
