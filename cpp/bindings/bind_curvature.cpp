@@ -7,6 +7,8 @@
 #include "downslope/curvature/block_diagonal.hpp"
 #include "downslope/curvature/dense.hpp"
 #include "downslope/curvature/diagonal.hpp"
+#include "downslope/curvature/kronecker.hpp"
+#include "downslope/curvature/low_rank.hpp"
 
 namespace py = pybind11;
 
@@ -84,6 +86,24 @@ py::class_<Bound<Curvature>> bind_concept(py::module_& module, const char* name)
         .def_property_readonly("shifts", [](const Self& self) { return self.curvature.shifts(); });
 }
 
+template <class Block>
+void bind_kronecker(py::module_& module, const char* name) {
+    using Self = Bound<Kronecker<Block>>;
+    bind_concept<Kronecker<Block>>(module, name)
+        .def(py::init([](const std::vector<std::pair<Doubles, Doubles>>& pairs) {
+            const auto square = [](const Doubles& matrix) {
+                return Eigen::Map<const MatrixXd>(matrix.data(), matrix.shape(0), matrix.shape(0));
+            };
+            std::vector<KroneckerFactors> factors;
+            std::int64_t numbers = 0;
+            for (const auto& [a, b] : pairs) {
+                factors.push_back({square(a), square(b)});
+                numbers += a.size() + b.size() + a.shape(0) * b.shape(0);
+            }
+            return Self{py::cast(pairs), Kronecker<Block>(std::move(factors)), numbers};
+        }));
+}
+
 }  // namespace
 
 void bind_curvature(py::module_& module) {
@@ -110,6 +130,12 @@ void bind_curvature(py::module_& module) {
             }
             return Bound<BlockDiagonal>{py::cast(arrays), BlockDiagonal(std::move(blocks)), numbers};
         }));
+    bind_kronecker<ExactKronecker>(module, "ExactKronecker");
+    bind_kronecker<FactoredKronecker>(module, "FactoredKronecker");
+    bind_concept<LowRank>(module, "LowRank").def(py::init([](const Doubles& u, const Doubles& diag) {
+        const LowRank low_rank(u.data(), diag.data(), u.shape(0), u.shape(1));
+        return Bound<LowRank>{py::make_tuple(u, diag), low_rank, u.size()};
+    }));
 }
 
 }  // namespace downslope::bindings

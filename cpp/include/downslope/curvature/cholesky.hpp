@@ -141,7 +141,10 @@ private:
     bool factor(int threads) {
         packed_.diagonal() = diagonal_;
         const bool positive = size() >= parallel_size ? tiled_cholesky(packed_, threads) : cholesky(packed_);
-        return positive && packed_.diagonal().allFinite();
+        if (!positive) return false;
+        for (Index j = 0; j < size(); ++j)
+            if (!is_pivot(packed_(j, j), diagonal_[j])) return false;
+        return true;
     }
 
     template <class Solution>

@@ -70,6 +70,12 @@ bool find_shift(double lower, double upper, double& shift, const Works& works) {
 // The smallest shift that changes a matrix whose largest element is `scale`.
 inline double least_shift(double scale) { return epsilon * (scale > 0 ? scale : 1); }
 
+// Whether a column of a Cholesky factorization ends in a pivot, root^2, that has a digit of its own: one that is all
+// rounding may have either sign.
+inline bool is_pivot(double root, double diagonal) {
+    return root * root > epsilon * diagonal && root > 0 && std::isfinite(root);
+}
+
 // A relative correction of a solution is about its error; what it leaves is the square of that. From here on, the
 // matrix counts as singular to working precision.
 inline constexpr double largest_correction = 0.1;

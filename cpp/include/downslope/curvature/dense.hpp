@@ -10,7 +10,8 @@ inline void multiply_symmetric(const Eigen::Map<const MatrixXd>& a, ConstColumns
     parallel_tasks(threads, tiles_in(a.rows()), [&](Index tile) {
         const Index first = tile * tile_size, extent = std::min(tile_size, a.rows() - first);
         // Row-major, the matrix is its own transpose: rows of it are columns here.
-        out.middleRows(first, extent).noalias() = a.middleCols(first, extent).transpose() * v;
+        // Into a temporary first: a small product's last bits depend on how the result is aligned.
+        out.middleRows(first, extent) = a.middleCols(first, extent).transpose() * v;
     });
 }
 
@@ -34,6 +35,9 @@ public:
     bool solve(Columns x, int threads) const { return view(*this).solve(x, threads); }
 
     std::vector<double> shifts() const { return {shift_}; }
+
+    // The triangular factor.
+    auto lower() const { return packed_.triangularView<Eigen::Lower>(); }
 
 private:
     static Cholesky view(const Dense& dense) {

@@ -117,7 +117,7 @@ private:
 
     bool is_factored(int lane) const {
         bool positive = true;
-        for (Index j = 0; j < n_; ++j) positive &= at(j, j)[lane] > 0 && std::isfinite(at(j, j)[lane]);
+        for (Index j = 0; j < n_; ++j) positive &= is_pivot(at(j, j)[lane], diagonal_[j][lane]);
         return positive;
     }
 
