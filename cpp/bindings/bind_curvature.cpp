@@ -133,8 +133,8 @@ void bind_curvature(py::module_& module) {
     bind_kronecker<ExactKronecker>(module, "ExactKronecker");
     bind_kronecker<FactoredKronecker>(module, "FactoredKronecker");
     bind_concept<LowRank>(module, "LowRank").def(py::init([](const Doubles& u, const Doubles& diag) {
-        const LowRank low_rank(u.data(), diag.data(), u.shape(0), u.shape(1));
-        return Bound<LowRank>{py::make_tuple(u, diag), low_rank, u.size()};
+        return Bound<LowRank>{py::make_tuple(u, diag), LowRank(u.data(), diag.data(), u.shape(0), u.shape(1)),
+                              u.size()};
     }));
 }
 

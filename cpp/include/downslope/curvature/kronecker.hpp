@@ -184,7 +184,8 @@ public:
 
     void multiply(ConstColumns v, Columns out, int threads) const {
         for_each_block(threads, [&](std::size_t i, int block_threads) {
-            const auto [a, b] = factors_[i];
+            const auto& a = factors_[i].a;
+            const auto& b = factors_[i].b;
             for (Index j = 0; j < v.cols(); ++j) {
                 const Eigen::Map<const MatrixXd> y(v.col(j).data() + rows_[i], b.rows(), a.rows());
                 Eigen::Map<MatrixXd> product(out.col(j).data() + rows_[i], b.rows(), a.rows());
@@ -212,9 +213,9 @@ public:
 
     bool solve(Columns x, int threads) const {
         for_each_block(threads, [&](std::size_t i, int block_threads) {
-            const auto [a, b] = factors_[i];
+            const Index a = factors_[i].a.rows(), b = factors_[i].b.rows();
             for (Index j = 0; j < x.cols(); ++j)
-                blocks_[i].solve(Eigen::Map<MatrixXd>(x.col(j).data() + rows_[i], b.rows(), a.rows()), block_threads);
+                blocks_[i].solve(Eigen::Map<MatrixXd>(x.col(j).data() + rows_[i], b, a), block_threads);
         });
         return true;
     }
