@@ -105,8 +105,8 @@ private:
     void factor() {
         for (Index j = 0; j < n_; ++j) at(j, j) = diagonal_[j];
         for (Index k = 0; k < n_; ++k) {
-            const Lanes root = at(k, k).sqrt(), inverse = 1 / root;
-            at(k, k) = root;
+            const Lanes inverse = at(k, k).sqrt().inverse();
+            at(k, k) = inverse;
             for (Index i = k + 1; i < n_; ++i) at(i, k) *= inverse;
             for (Index j = k + 1; j < n_; ++j) {
                 const Lanes factor = at(j, k);
@@ -115,9 +115,14 @@ private:
         }
     }
 
+    // As is_pivot, of 1/root.
+    static bool is_inverse_pivot(double inverse, double diagonal) {
+        return epsilon * diagonal * inverse * inverse < 1 && inverse > 0 && std::isfinite(inverse);
+    }
+
     bool is_factored(int lane) const {
         bool positive = true;
-        for (Index j = 0; j < n_; ++j) positive &= is_pivot(at(j, j)[lane], diagonal_[j][lane]);
+        for (Index j = 0; j < n_; ++j) positive &= is_inverse_pivot(at(j, j)[lane], diagonal_[j][lane]);
         return positive;
     }
 
@@ -138,11 +143,11 @@ private:
     // x = (L L^T)^-1 x
     void substitute(Vector& x) const {
         for (Index j = 0; j < n_; ++j) {
-            x[j] /= at(j, j);
+            x[j] *= at(j, j);
             for (Index i = j + 1; i < n_; ++i) x[i] -= at(i, j) * x[j];
         }
         for (Index i = n_ - 1; i >= 0; --i) {
-            x[i] /= at(i, i);
+            x[i] *= at(i, i);
             for (Index j = 0; j < i; ++j) x[j] -= at(i, j) * x[i];
         }
     }
