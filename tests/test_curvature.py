@@ -246,11 +246,11 @@ def changed(array, index, value):
 @pytest.mark.parametrize(
     "make, error, message",
     [
-        (lambda: curvature.Dense("H"), TypeError, "H must be an array of real numbers, got dtype <U1"),
+        (lambda: curvature.Dense("H"), TypeError, "H must be an array of real numbers that float64 can hold, got dtype <U1"),
         (
             lambda: curvature.Dense(np.eye(2) + 0j),
             TypeError,
-            "H must be an array of real numbers, got dtype complex128",
+            "H must be an array of real numbers that float64 can hold, got dtype complex128",
         ),
         (lambda: curvature.Dense(np.eye(2, dtype=bool)), TypeError, "got dtype bool"),
         (lambda: curvature.Dense(np.ma.masked_array(np.eye(2))), TypeError, "got a masked array"),

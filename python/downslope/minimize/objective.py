@@ -7,7 +7,7 @@ import numpy as np
 
 from downslope._extension import core
 from downslope.minimize.compiled import compiled
-from downslope.validation import one_number, float64_array
+from downslope.validation import float64_array, one_number
 
 DIFFERENCES = ("2-point", "3-point")
 
