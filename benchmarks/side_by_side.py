@@ -118,9 +118,11 @@ class Race:
         Name -> callable; what is None is left out.
     threads : dict
         Name -> how many threads downslope may use in this step's turns, where that isn't the usual number.
+    pause : float
+        Seconds before each turn, in which threads that another library keeps awake go to sleep.
     """
 
-    def __init__(self, steps, threads={}):
+    def __init__(self, steps, threads={}, pause=0.0):
         steps = {name: step for name, step in steps.items() if step is not None}
         usual = ds.get_num_threads()
         self.seconds = {name: [] for name in steps}
@@ -128,6 +130,7 @@ class Race:
         for turn in range(ROUNDS + 1):
             for name, step in steps.items():
                 ds.set_num_threads(threads.get(name, usual))
+                time.sleep(pause)
                 if turn == 0:
                     times[name] = repetitions(step)
                 else:

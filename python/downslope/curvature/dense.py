@@ -8,8 +8,8 @@ class Dense(Curvature):
     """A dense symmetric matrix, H.
 
     Solved by Cholesky factorization, over all cores from n = 512 on, with one step of iterative refinement, whose
-    residuals are accumulated in twice the working precision [1]_: solutions are exact to a few units in the last place
-    as long as the square of H's condition number times the precision is less than 1e16.
+    residuals are accumulated in twice the working precision [1]_. The relative error of a solution is about the square
+    of the condition number times 1e-16, down to the precision itself, where without refinement it is that product.
 
     Parameters
     ----------
