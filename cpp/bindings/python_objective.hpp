@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -21,22 +22,28 @@ class PythonFunction {
 public:
     using Array = pybind11::array_t<double, pybind11::array::c_style>;
 
-    PythonFunction(pybind11::object function, pybind11::tuple args, std::vector<pybind11::ssize_t> shape,
-                   Converters converters)
+    using Shape = std::vector<pybind11::ssize_t>;
+
+    // It is called with as many arrays of this shape, and then `args`.
+    PythonFunction(pybind11::object function, pybind11::tuple args, const Shape& shape, Converters converters,
+                   std::size_t arrays = 1)
         : function_(std::move(function)),
           args_(std::move(args)),
           converters_(std::move(converters)),
-          shape_(std::move(shape)),
-          call_(2) {
+          shape_(shape),
+          result_shape_(shape),
+          inputs_(arrays),
+          call_(1 + arrays) {
         for (const pybind11::handle arg : args_) call_.push_back(arg.ptr());
     }
+    void set_result_shape(Shape shape) { result_shape_ = std::move(shape); }
 
-    // The array passed is a new one unless nobody has kept the last one, or changed more of it than its elements: what
-    // a function keeps never changes.
-    pybind11::object operator()(const double* x) {
-        if (!is_as_made(x_)) x_ = Array(shape_);
-        std::memcpy(static_cast<Array&>(x_).mutable_data(), x, static_cast<std::size_t>(size()) * sizeof(double));
-        call_[1] = x_.ptr();
+    // The arrays passed are new ones unless nobody has kept the last ones, or changed more of them than their elements:
+    // what a function keeps never changes.
+    template <class... Pointers>
+    pybind11::object operator()(Pointers... arrays) {
+        std::size_t i = 0;
+        (pass(i++, arrays), ...);
         PyObject* result = PyObject_Vectorcall(function_.ptr(), &call_[1],
                                                (call_.size() - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
         if (result == nullptr) throw pybind11::error_already_set();
@@ -51,42 +58,51 @@ public:
     }
 
     void copy_array(const pybind11::handle& value, double* out) const {
-        const bool fits = Array::check_(value) && has_shape(pybind11::reinterpret_borrow<pybind11::array>(value));
+        const bool fits =
+            Array::check_(value) && has_shape(pybind11::reinterpret_borrow<pybind11::array>(value), result_shape_);
         const pybind11::object array =
             fits ? pybind11::reinterpret_borrow<pybind11::object>(value) : converters_.to_array(value);
-        std::memcpy(out, pybind11::reinterpret_borrow<pybind11::array>(array).data(),
-                    static_cast<std::size_t>(size()) * sizeof(double));
+        std::memcpy(out, pybind11::reinterpret_borrow<pybind11::array>(array).data(), bytes_of(result_shape_));
     }
 
 private:
-    std::int64_t size() const {
-        std::int64_t n = 1;
-        for (const pybind11::ssize_t extent : shape_) n *= extent;
-        return n;
+    void pass(std::size_t i, const double* from) {
+        pybind11::object& input = inputs_[i];
+        if (!is_as_made(input)) input = Array(shape_);
+        std::memcpy(static_cast<Array&>(input).mutable_data(), from, bytes_of(shape_));
+        call_[1 + i] = input.ptr();
     }
     bool is_as_made(const pybind11::object& x) const {
         if (!x || Py_REFCNT(x.ptr()) != 1 || !Array::check_(x)) return false;
         const auto& array = static_cast<const Array&>(x);
-        return array.writeable() && has_shape(array);
+        return array.writeable() && has_shape(array, shape_);
     }
-    bool has_shape(const pybind11::array& array) const {
-        return static_cast<std::size_t>(array.ndim()) == shape_.size() &&
-               std::equal(shape_.begin(), shape_.end(), array.shape());
+
+
+    static std::size_t bytes_of(const Shape& shape) {
+        pybind11::ssize_t n = 1;
+        for (const pybind11::ssize_t extent : shape) n *= extent;
+        return static_cast<std::size_t>(n) * sizeof(double);
+    }
+    static bool has_shape(const pybind11::array& array, const Shape& shape) {
+        return static_cast<std::size_t>(array.ndim()) == shape.size() &&
+               std::equal(shape.begin(), shape.end(), array.shape());
     }
 
     pybind11::object function_;
     pybind11::tuple args_;
     Converters converters_;
-    std::vector<pybind11::ssize_t> shape_;
-    std::vector<PyObject*> call_;  // the first is room for the callee, the second x
-    pybind11::object x_;
+    Shape shape_, result_shape_;
+    std::vector<pybind11::object> inputs_;
+    std::vector<PyObject*> call_;  // the first is room for the callee, then come the inputs
 };
 
 // A function that returns value and gradient.
 struct PythonPair {
     PythonFunction fun;
-    static constexpr std::int64_t evaluations = 1;
+    static constexpr std::int64_t evaluations = 1, gradient_evaluations = 1;
 
+    void gradient(const double* x, double* gradient) { (*this)(x, gradient); }
     double operator()(const double* x, double* gradient) {
         const pybind11::object result = fun(x);
         if (!PyTuple_Check(result.ptr()) || PyTuple_GET_SIZE(result.ptr()) != 2) {
@@ -103,11 +119,12 @@ struct PythonPair {
 // Two functions, one for each.
 struct PythonApart {
     PythonFunction fun, jac;
-    static constexpr std::int64_t evaluations = 1;
+    static constexpr std::int64_t evaluations = 1, gradient_evaluations = 0;
 
+    void gradient(const double* x, double* gradient) { jac.copy_array(jac(x), gradient); }
     double operator()(const double* x, double* gradient) {
         const double f = fun.as_float(fun(x));
-        jac.copy_array(jac(x), gradient);
+        this->gradient(x, gradient);
         return f;
     }
 };
@@ -117,6 +134,21 @@ struct PythonValue {
     PythonFunction fun;
 
     double operator()(const double* x) { return fun.as_float(fun(x)); }
+};
+
+// Any of these with second derivatives: a function that returns the Hessian, or one of x and a direction that returns
+// their product.
+template <class Objective>
+struct WithSecond : Objective {
+    std::optional<PythonFunction> second;
+
+    WithSecond(Objective objective, std::optional<PythonFunction> function)
+        : Objective(std::move(objective)), second(std::move(function)) {}
+
+    void hessian(const double* x, double* hessian) { second->copy_array((*second)(x), hessian); }
+    void product(const double* x, const double* direction, double* product) {
+        second->copy_array((*second)(x, direction), product);
+    }
 };
 
 }  // namespace downslope::bindings

@@ -8,7 +8,7 @@ import numpy as np
 from downslope._extension import core
 from downslope.minimize.compiled import is_compiled
 from downslope.minimize.methods import Plan
-from downslope.minimize.minimize import result, warn_of_unused
+from downslope.minimize.minimize import result, used_hessians
 from downslope.minimize.objective import compiled_objective, python_objective
 from downslope.minimize.progress import progress_bar
 from downslope.minimize.result import OptimizeResult
@@ -30,7 +30,7 @@ class ManyResult(OptimizeResult):
             raise ValueError("best() needs a problem whose fun is not NaN")
         i = int(np.nanargmin(self.fun))
         fields = (self.x[i].copy(), float(self.fun[i]), self.jac[i].copy())
-        counts = (int(each[i]) for each in (self.nit, self.nfev, self.njev, self.status))
+        counts = (int(each[i]) for each in (self.nit, self.nfev, self.njev, self.nhev, self.status))
         return OptimizeResult(result((*fields, *counts)), index=i)
 
 
@@ -53,7 +53,7 @@ def minimize_many(fun, X0, args=(), method="l-bfgs", jac=None, hess=None, data=N
     jac : optional
         As in `minimize`; with `vectorized`, None or True.
     hess : optional
-        Not used by any of these methods, which warn.
+        As in `minimize`; with `vectorized`, ``hess(X, index, *args)`` of shape (a, n, n), for a rows of `X`.
     data : array_like, (k, ...), optional
         Row i is what the ``user_data`` of a compiled function points to in problem i, as float64.
     vectorized : bool, default False
@@ -65,7 +65,7 @@ def minimize_many(fun, X0, args=(), method="l-bfgs", jac=None, hess=None, data=N
     Returns
     -------
     ManyResult
-        ``x`` and ``jac`` (k, n), ``fun, nit, nfev, njev, status, success`` (k,), and a ``message`` that sums up.
+        ``x`` and ``jac`` (k, n), ``fun, nit, nfev, njev, nhev, status, success`` (k,), and a ``message`` that sums up.
         ``res.best()`` is the result of the lowest ``fun``.
 
     Raises
@@ -95,19 +95,28 @@ def minimize_many(fun, X0, args=(), method="l-bfgs", jac=None, hess=None, data=N
     if X.ndim != 2 or X.shape[1] == 0:
         raise ValueError(f"X0 must have one row a problem, shape (k, n) with n >= 1, got shape {X.shape}")
     plan = Plan(method, options, tol=None)
-    warn_of_unused(plan.name, hess=hess)
+    (hess,) = used_hessians(plan.name, hess=hess)
     if boolean("vectorized", vectorized):
-        outcome = _vectorized(plan, fun, X, args, jac, data)
-    elif (compiled := compiled_objective(fun, jac, args, data, rows=len(X))) is not None:
+        outcome = _vectorized(plan, fun, X, args, jac, hess, data)
+    elif (compiled := compiled_objective(fun, jac, hess, None, args, data, rows=len(X))) is not None:
         outcome = _compiled(plan, compiled, X)
     else:
-        outcome = _one_by_one(plan, fun, X, args, jac)
-    x, fun, jac, nit, nfev, njev, status = outcome
+        outcome = _one_by_one(plan, fun, X, python_objective(jac, hess, None, args, X.shape[1:]))
+    x, fun, jac, nit, nfev, njev, nhev, status = outcome
     successful = {code: core.status_is_success(code) for code in np.unique(status).tolist()}
     success = np.array([successful[code] for code in status.tolist()], dtype=bool)
     message = f"{success.sum():,} of {len(success):,} problems converged."
     res = ManyResult(
-        message=message, success=success, status=status, fun=fun, x=x, nit=nit, jac=jac, nfev=nfev, njev=njev
+        message=message,
+        success=success,
+        status=status,
+        fun=fun,
+        x=x,
+        nit=nit,
+        jac=jac,
+        nfev=nfev,
+        njev=njev,
+        nhev=nhev,
     )
     if plan.disp:
         print(message)
@@ -130,22 +139,28 @@ def _compiled(plan, compiled, X):
     return outcome
 
 
-def _vectorized(plan, fun, X, args, jac, data):
+def _vectorized(plan, fun, X, args, jac, hess, data):
     if not callable(fun) or is_compiled(fun):
         raise TypeError(f"fun must be a Python function fun(X, index) with vectorized=True, got {fun!r}")
     if data is not None:
         raise TypeError("data is what compiled functions get: a vectorized one selects its rows by index")
     if jac is not None and jac is not True:
         raise TypeError(f"jac must be None or True with vectorized=True, got {jac!r}")
+    if hess is not None and not callable(hess):
+        raise TypeError(f"hess must be a function hess(X, index) or None with vectorized=True, got {hess!r}")
     args = args if isinstance(args, tuple) else (args,)
     begin = time.monotonic()
-    batch = core.Batch(plan.method, plan.limits, X)
+    batch = core.Batch(plan.method, plan.limits, X, hess is not None)
     running = len(X)
     with progress_bar(plan.progress, total=len(X), done=0, unit="problem") as advance:
         while running:
-            points, index = batch.points()
             before = running
-            running = batch.tell(*_values_and_gradients(fun(points, index, *args), points.shape))
+            points, index = batch.points(hessians=False)
+            if len(index):
+                running = batch.tell(*_values_and_gradients(fun(points, index, *args), points.shape))
+            points, index = batch.points(hessians=True)
+            if len(index):
+                running = batch.tell_hessians(_rows("hess", "Hessians", hess(points, index, *args), _square(points)))
             advance(by=before - running)
             if running and math.isfinite(plan.max_seconds) and time.monotonic() - begin >= plan.max_seconds:
                 batch.stop_for_time()
@@ -156,23 +171,29 @@ def _vectorized(plan, fun, X, args, jac, data):
 def _values_and_gradients(returned, shape):
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise TypeError(f"fun must return a tuple of values and gradients, got {returned!r}")
-    arrays = []
-    for name, value, expected in zip(("values", "gradients"), returned, (shape[:1], shape), strict=True):
-        array = float64_array(name, value)
-        if array.shape != expected:
-            raise ValueError(f"fun must return {name} of shape {expected}, got {array.shape}")
-        arrays.append(np.ascontiguousarray(array))
-    return arrays
+    values, gradients = returned
+    return _rows("fun", "values", values, shape[:1]), _rows("fun", "gradients", gradients, shape)
 
 
-def _one_by_one(plan, fun, X, args, jac):
-    objective = python_objective(fun, jac, args, X.shape[1:])
+def _square(points):
+    """The shape of Hessians at the points."""
+    return (*points.shape, points.shape[1])
+
+
+def _rows(source, what, returned, shape):
+    array = float64_array(what, returned)
+    if array.shape != shape:
+        raise ValueError(f"{source} must return {what} of shape {shape}, got {array.shape}")
+    return np.ascontiguousarray(array)
+
+
+def _one_by_one(plan, fun, X, objective):
     outcomes = []
     with progress_bar(plan.progress, total=len(X), done=0, unit="problem") as advance:
         for x0 in X:
             outcomes.append(core.minimize_python(plan.method, plan.limits, x0, fun, *objective, None))
             advance()
-    columns = list(zip(*outcomes, strict=True)) or [()] * 7
+    columns = list(zip(*outcomes, strict=True)) or [()] * 8
     x, fun, jac = (np.array(column, np.float64) for column in columns[:3])
     counts = (np.array(column, np.int64) for column in columns[3:])
     return x.reshape(X.shape), fun, jac.reshape(X.shape), *counts

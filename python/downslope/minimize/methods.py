@@ -15,7 +15,14 @@ _RULES = {name: (cls, {}) for name, cls in OPTIMIZERS.items()} | {
     "momentum": (OPTIMIZERS["sgd"], {"momentum": 0.9}),
     "nesterov": (OPTIMIZERS["sgd"], {"momentum": 0.9, "nesterov": True}),
 }
-METHODS = (*_RULES, "l-bfgs")
+# Those of the second order: line searches, and trust regions.
+_NEWTON = ("newton", "newton-cg")
+_TRUST = ("trust-exact", "trust-ncg", "dogleg")
+METHODS = (*_RULES, "l-bfgs", *_NEWTON, *_TRUST)
+# What a method uses beside the gradient; of `hess` and `hessp` the first that is given.
+SECOND_ORDER = dict.fromkeys(("newton", "trust-exact", "dogleg"), ("hess",)) | dict.fromkeys(
+    ("newton-cg", "trust-ncg"), ("hess", "hessp")
+)
 
 # Unlimited, as the core takes it.
 _FOR_EVER = 2**62
@@ -31,7 +38,7 @@ _LOOP_OPTIONS = {
     "disp": (False, lambda name, value: bool(value)),
     "progress": (False, lambda name, value: bool(value)),
 }
-_MAXITER = {"l-bfgs": 15_000}
+_MAXITER = {"l-bfgs": 15_000} | dict.fromkeys((*_NEWTON, *_TRUST), 1_000)
 _RULE_MAXITER = 10_000
 
 
@@ -54,6 +61,11 @@ class Plan:
         self.limits = core.Limits(**loop)
         if self.name in _RULES:
             self.method = _rule_method(self.name, options, self.maxiter)
+        elif self.name in _NEWTON:
+            self.method = core.NewtonMethod(truncated=self.name == "newton-cg")
+            _refuse(options, (), self.name)
+        elif self.name in _TRUST:
+            self.method = _trust_region(self.name, options)
         else:
             self.method = core.LBFGSMethod(integer("maxcor", options.pop("maxcor", 10), lower=1))
             _refuse(options, ("maxcor",), self.name)
@@ -77,6 +89,21 @@ def _refuse(options, known, method):
     if options:
         names = ", ".join((*_LOOP_OPTIONS, *known))
         raise TypeError(f"unknown option {next(iter(options))!r} of method {method!r}; known are {names}")
+
+
+def _trust_region(name, options):
+    """Its options are those of SciPy's methods of the same names, and so are their defaults."""
+    radii = []
+    for option, default in (("initial_trust_radius", 1.0), ("max_trust_radius", 1000.0)):
+        radius = number(option, options.pop(option, default), lower=0)
+        if radius == 0:
+            raise ValueError(f"{option} must be > 0, got {radius}")
+        radii.append(radius)
+    _refuse(options, ("initial_trust_radius", "max_trust_radius"), name)
+    initial, most = radii
+    if initial > most:
+        raise ValueError(f"initial_trust_radius must be <= max_trust_radius = {most}, got {initial}")
+    return core.TrustRegionMethod(name.removeprefix("trust-"), initial, most)
 
 
 def _rule_method(name, options, maxiter):

@@ -3,7 +3,7 @@
 import warnings
 
 from downslope._extension import core
-from downslope.minimize.methods import Plan
+from downslope.minimize.methods import SECOND_ORDER, Plan
 from downslope.minimize.objective import compiled_objective, python_objective
 from downslope.minimize.observer import observer
 from downslope.minimize.progress import progress_bar
@@ -41,13 +41,21 @@ def minimize(
     method : str, default "l-bfgs"
         Whatever the case: "l-bfgs"; or a first-order rule, which makes one step an evaluation: "sgd", "momentum" and
         "nesterov" (SGD with momentum 0.9), "nag", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "adamax", "nadam",
-        "adabelief", "radam" or "lion".
+        "adabelief", "radam" or "lion". Of the second order, "newton" (Newton's step with a shift that makes the Hessian
+        positive definite, and a line search), "newton-cg" (the step by conjugate gradients, and a line search),
+        "trust-exact" (the exact minimum of the quadratic model in a trust region), "trust-ncg" (by conjugate gradients
+        up to the region's boundary) or "dogleg".
     jac : callable, True, "2-point", "3-point" or compiled function, optional
         The gradient, ``jac(x, *args)``, of the shape of `x` or flat; True if `fun` returns it, too. None and
         "2-point" take forward differences, n more evaluations, "3-point" central ones, 2 n more. Of a compiled `fun`
         without gradient: ``void (int n, const double *x, double *grad, void *user_data)``.
-    hess, hessp : optional
-        Not used by any of these methods; they warn.
+    hess : callable or compiled function, optional
+        The Hessian, ``hess(x, *args)``, of shape (n, n); its symmetric part counts. None takes forward differences of
+        the gradient, n more of it. Of a compiled `fun`: ``void (int n, const double *x, double *hess, void
+        *user_data)``, row-major. Only methods of the second order use it; others warn.
+    hessp : callable, optional
+        ``hessp(x, p, *args)``, the product of the Hessian and a vector, both of the shape of `x`, for "newton-cg" and
+        "trust-ncg" without `hess`. Without either they take one difference of gradients a product.
     data : array_like, optional
         What the ``user_data`` of a compiled function points to, as float64.
     tol : float, optional
@@ -59,9 +67,10 @@ def minimize(
     options : dict, optional
         Of a rule, its hyper-parameters under the names of its class, ``lr`` (a number or a schedule) first, and
         ``weight_decay, decoupled_weight_decay``. Of "l-bfgs", ``maxcor``, how many pairs of differences it keeps (10).
-        Of all:
+        Of "trust-exact", "trust-ncg" and "dogleg", ``initial_trust_radius`` (1) and ``max_trust_radius`` (1000). Of
+        all:
 
-        - ``maxiter``: iterations; 15,000 for "l-bfgs", 10,000 for rules.
+        - ``maxiter``: iterations; 15,000 for "l-bfgs", 10,000 for rules, 1,000 for the others.
         - ``maxfev``: evaluations of `fun`, those for differences included.
         - ``gtol``: converged if max \\|gradient\\| is at most this; 1e-6.
         - ``ftol``: ... if an iteration lowers f by at most ``ftol * max(1, |f|)``; 0 turns it off, the default.
@@ -73,7 +82,8 @@ def minimize(
     Returns
     -------
     OptimizeResult
-        ``x, fun, jac`` at the best point evaluated, ``nit, nfev, njev, success, status, message``. Status 0, 4 and 5
+        ``x, fun, jac`` at the best point evaluated, ``nit, nfev, njev, nhev, success, status, message``, where ``nhev``
+        counts Hessians, or products where there are only these, as they are given or by differences. Status 0, 4 and 5
         are success, by ``gtol, ftol, xtol``; 1, 2, 3 are ``maxiter, maxfev, max_seconds``; 6 and 7 say that f or its
         gradient is not finite, at `x0` or later; 8 that no lower value is found; 99 that the callback stopped it.
 
@@ -87,18 +97,32 @@ def minimize(
     ImportError
         For a progress bar without tqdm.
     BaseException
-        Whatever `fun`, `jac` or `callback` raises, and `KeyboardInterrupt`, leaves as it is.
+        Whatever `fun`, `jac`, `hess`, `hessp` or `callback` raises, and `KeyboardInterrupt`, leaves as it is.
 
     Notes
     -----
-    Where f or its gradient is NaN or infinite, "l-bfgs" goes back along its direction; a rule ends. The rules are the
-    optimizers' own: n iterations of "adam" give the same bits as n steps of `Adam` on a float64 array.
+    Where f or its gradient is NaN or infinite, line searches go back along their direction and trust regions shrink; a
+    rule ends. The rules are the optimizers' own: n iterations of "adam" give the same bits as n steps of `Adam` on a
+    float64 array.
+
+    With g and H the gradient and the Hessian at x, methods of the second order take a step p by the model g.p + p.Hp/2.
+    "newton" solves (H + s I) p = -g, s >= 0 [1]_ (algorithm 3.3); "trust-exact" minimizes the model in a ball [3]_,
+    "trust-ncg" [4]_ and "newton-cg" [1]_ (algorithm 7.1) do so roughly, "dogleg" [1]_ (section 4.1) along two lines,
+    after such a shift of an indefinite H. Trust regions accept a step if f falls by more than 0.15 of what the model
+    predicts; below 0.25 of it the radius becomes a quarter of the step's length, above 0.75 of it, for a step that
+    reaches the boundary, twice what it was [1]_ (algorithm 4.1). Hessians are evaluated at accepted points only, and
+    where one is not finite the step goes along -g. Where a condition of convergence holds, but at `x0`, after a long
+    step or after one from where the model curved down, the Hessian is looked at first: if it has negative curvature,
+    which makes x a saddle point or a maximum, the method goes on along that.
 
     References
     ----------
-    .. [1] J. Nocedal and S. J. Wright, "Numerical optimization", 2nd edition, 2006, section 7.2.
+    .. [1] J. Nocedal and S. J. Wright, "Numerical optimization", 2nd edition, 2006; section 7.2 for "l-bfgs".
     .. [2] J. J. More and D. J. Thuente, "Line search algorithms with guaranteed sufficient decrease", ACM TOMS 20(3),
        1994.
+    .. [3] J. J. More and D. C. Sorensen, "Computing a trust region step", SIAM J. Sci. Stat. Comput. 4(3), 1983.
+    .. [4] T. Steihaug, "The conjugate gradient method and trust regions in large scale optimization", SIAM J. Numer.
+       Anal. 20(3), 1983.
 
     Examples
     --------
@@ -112,18 +136,21 @@ def minimize(
     (array([1., 1.]), 45)
     >>> ds.minimize(rosenbrock, [-1.2, 1.0], method="adam", jac=True, options={"lr": 0.02}).success
     True
+    >>> res = ds.minimize(rosenbrock, [-1.2, 1.0], method="trust-exact", jac=True)
+    >>> res.x.round(6), res.nhev
+    (array([1., 1.]), 24)
     """
     plan = Plan(method, options, tol)
-    warn_of_unused(plan.name, hess=hess, hessp=hessp)
+    hess, hessp = used_hessians(plan.name, hess=hess, hessp=hessp)
     x = start("x0", x0)
-    compiled = compiled_objective(fun, jac, args, data)
+    compiled = compiled_objective(fun, jac, hess, hessp, args, data)
     with progress_bar(plan.progress, total=plan.maxiter, done=0, unit="it") as advance:
         observe = observer(callback, advance) if callback is not None or plan.progress else None
         if compiled is not None:
             outcome = core.minimize_compiled(plan.method, plan.limits, x, compiled.functions, observe)
         else:
             outcome = core.minimize_python(
-                plan.method, plan.limits, x, fun, *python_objective(fun, jac, args, x.shape), observe
+                plan.method, plan.limits, x, fun, *python_objective(jac, hess, hessp, args, x.shape), observe
             )
     res = result(outcome)
     if plan.disp:
@@ -132,6 +159,8 @@ def minimize(
         print(f"         Iterations: {res.nit}")
         print(f"         Function evaluations: {res.nfev}")
         print(f"         Gradient evaluations: {res.njev}")
+        if plan.name in SECOND_ORDER:
+            print(f"         Hessian evaluations: {res.nhev}")
     return res
 
 
@@ -145,7 +174,7 @@ def start(name, x0):
 
 def result(outcome):
     """The result of one problem, of what the core returns."""
-    x, fun, jac, nit, nfev, njev, status = outcome
+    x, fun, jac, nit, nfev, njev, nhev, status = outcome
     return OptimizeResult(
         message=core.status_message(status),
         success=core.status_is_success(status),
@@ -156,11 +185,14 @@ def result(outcome):
         jac=jac,
         nfev=nfev,
         njev=njev,
+        nhev=nhev,
     )
 
 
-def warn_of_unused(method, **given):
-    """Warn the caller's caller of arguments that are given in vain."""
+def used_hessians(method, **given):
+    """`hess` and `hessp`, each None if the method does not use it, of which the caller's caller is warned."""
+    used = SECOND_ORDER.get(method, ())
     for name, value in given.items():
-        if value is not None:
+        if value is not None and name not in used:
             warnings.warn(f"method {method!r} does not use {name}", RuntimeWarning, stacklevel=3)
+    return [value if name in used else None for name, value in given.items()]

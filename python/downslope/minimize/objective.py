@@ -19,12 +19,13 @@ class CompiledObjective(NamedTuple):
     owners: tuple
 
 
-def compiled_objective(fun, jac, args, data, rows=None):
+def compiled_objective(fun, jac, hess, hessp, args, data, rows=None):
     """The objective if `fun` is compiled, else None. With `rows`, `data` has one row for each of so many problems."""
     value = compiled(fun, ["value_and_gradient", "value"], "fun")
     if value is None:
-        if _compiled_gradient(jac) is not None:
-            raise TypeError("jac must be a Python function where fun is one, got a compiled one")
+        for name, role, function in (("jac", "gradient", jac), ("hess", "hessian", hess)):
+            if _compiled(function, role, name) is not None:
+                raise TypeError(f"{name} must be a Python function where fun is one, got a compiled one")
         if data is not None:
             raise TypeError("data is what compiled functions get: hand it to a Python function by args")
         return None
@@ -38,13 +39,10 @@ def compiled_objective(fun, jac, args, data, rows=None):
     elif jac is None or (isinstance(jac, str) and jac in DIFFERENCES):
         differences = jac or DIFFERENCES[0]
     else:
-        found = _compiled_gradient(jac)
-        if found is None:
-            raise TypeError(f"jac must be compiled, as fun is, or None or one of {DIFFERENCES}, got {jac!r}")
-        if found.user_data not in (None, value.user_data):
-            raise TypeError("jac must not bring a user_data of its own: it gets that of fun, or data")
-        gradient = found.address
-        owners.append(found)
+        gradient = _address(jac, "gradient", "jac", "None or one of ('2-point', '3-point')", owners)
+    if hessp is not None:
+        raise TypeError(f"hessp must be None where fun is compiled: give hess, got {hessp!r}")
+    hessian = 0 if hess is None else _address(hess, "hessian", "hess", "None", owners)
     address, row_bytes = value.user_data or 0, 0
     if data is not None:
         if address:
@@ -57,17 +55,29 @@ def compiled_objective(fun, jac, args, data, rows=None):
             row_bytes = array.nbytes // rows
         address = array.ctypes.data
         owners.append(array)
-    functions = core.CompiledFunctions(value.address, gradient, differences, address, row_bytes)
+    functions = core.CompiledFunctions(value.address, gradient, hessian, differences, address, row_bytes)
     return CompiledObjective(functions, tuple(owners))
 
 
-def _compiled_gradient(jac):
-    """`jac`, if it is compiled, else None."""
-    return compiled(jac, ["gradient"], "jac") if callable(jac) or not isinstance(jac, (str, bool, type(None))) else None
+def _compiled(function, role, name):
+    """`function`, if it is compiled, else None."""
+    may_be = callable(function) or not isinstance(function, (str, bool, type(None)))
+    return compiled(function, [role], name) if may_be else None
 
 
-def python_objective(fun, jac, args, shape):
-    """What the core takes of Python functions: `jac`, `args`, and two functions that convert results."""
+def _address(function, role, name, otherwise, owners):
+    """Of a compiled derivative, which comes to the `owners`, of whom the first is the compiled `fun`."""
+    found = _compiled(function, role, name)
+    if found is None:
+        raise TypeError(f"{name} must be compiled, as fun is, or {otherwise}, got {function!r}")
+    if found.user_data not in (None, owners[0].user_data):
+        raise TypeError(f"{name} must not bring a user_data of its own: it gets that of fun, or data")
+    owners.append(found)
+    return found.address
+
+
+def python_objective(jac, hess, hessp, args, shape):
+    """What the core takes of Python functions beside `fun`: the others, `args`, and what converts results."""
     if jac is None or jac is False:
         jac = DIFFERENCES[0]
     if not (callable(jac) or jac is True or (isinstance(jac, str) and jac in DIFFERENCES)):
@@ -75,8 +85,18 @@ def python_objective(fun, jac, args, shape):
         raise (ValueError if isinstance(jac, str) else TypeError)(
             f"jac must be a function, True, None or one of {names}, got {jac!r}"
         )
+    for name, function in (("hess", hess), ("hessp", hessp)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function or None, got {function!r}")
     args = args if isinstance(args, tuple) else (args,)
-    return jac, args, _to_float, _to_array(shape, "jac" if callable(jac) else "fun")
+    size = math.prod(shape)
+    converters = {
+        "to_float": _to_float,
+        "to_gradient": _to_array("jac" if callable(jac) else "fun", "the gradient", shape, (size,)),
+        "to_hessian": _to_array("hess", "the Hessian", (size, size), shape + shape),
+        "to_product": _to_array("hessp", "the product", shape, (size,)),
+    }
+    return jac, hess, hessp, args, converters
 
 
 def _to_float(value):
@@ -86,13 +106,13 @@ def _to_float(value):
     return one_number("what fun returns", value)
 
 
-def _to_array(shape, source):
-    """A function that makes the gradient that `source` has returned a float64 array; it may be flat."""
-    name = f"the gradient that {source} returns"
+def _to_array(source, what, shape, other_shape):
+    """A function that makes a float64 array of what `source` has returned, in either of two shapes."""
+    name = f"{what} that {source} returns"
 
     def convert(value):
         array = float64_array(name, value)
-        if array.shape != shape and array.shape != (math.prod(shape),):
+        if array.shape not in (shape, other_shape):
             raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
         return np.ascontiguousarray(array)
 

@@ -18,6 +18,7 @@ class DifferencedObjective {
 public:
     DifferencedObjective(Function function, std::int64_t n, Differences kind)
         : evaluations(kind == Differences::two_point ? n + 1 : 2 * n + 1),
+          gradient_evaluations(evaluations),
           function_(std::move(function)),
           kind_(kind),
           x_(static_cast<std::size_t>(n)) {}
@@ -40,9 +41,11 @@ public:
         return f;
     }
 
+    void gradient(const double* x, double* gradient) { (*this)(x, gradient); }
+
     Function& function() { return function_; }
 
-    std::int64_t evaluations;
+    std::int64_t evaluations, gradient_evaluations;
 
 private:
     // Balances truncation, of order h or h^2, against rounding.

@@ -16,7 +16,7 @@ namespace downslope {
 // One row, or one element, for each problem.
 struct Results {
     double *x, *fun, *jac;
-    std::int64_t *nit, *nfev, *njev, *status;
+    std::int64_t *nit, *nfev, *njev, *nhev, *status;
 
     void take(std::int64_t problem, const Run& run) const {
         const auto n = static_cast<std::int64_t>(run.best_x().size());
@@ -24,6 +24,7 @@ struct Results {
         std::copy_n(run.best_gradient().data(), n, jac + problem * n);
         fun[problem] = run.best_f();
         nit[problem] = run.nit(), nfev[problem] = run.nfev(), njev[problem] = run.njev();
+        nhev[problem] = run.nhev();
         status[problem] = static_cast<std::int64_t>(run.status());
     }
 };
@@ -65,28 +66,44 @@ public:
         }
     }
 
-    const std::vector<std::int64_t>& active() const { return active_; }
+    std::size_t running() const { return active_.size(); }
 
-    void points(double* out) const {
-        for (const std::int64_t i : active_) out = std::copy_n(run(i).point(), n_, out);
+    // The problems that want Hessians, or the objective or its gradient, in rising order.
+    std::vector<std::int64_t> wanting(bool hessians) const {
+        std::vector<std::int64_t> rows;
+        for (const std::int64_t i : active_)
+            if ((run(i).wants() == Want::hessian) == hessians) rows.push_back(i);
+        return rows;
     }
 
-    // Values and gradients at the points, in the same order. Rows that end are left out from then on.
+    void points(const std::vector<std::int64_t>& rows, double* out) const {
+        for (const std::int64_t i : rows) out = std::copy_n(run(i).point(), n_, out);
+    }
+
+    // Values and gradients at the points of those that want them. Rows that end are left out from then on.
     void tell(const double* f, const double* gradients, const Results& results, int threads) {
-        parallel_runs(threads, static_cast<std::int64_t>(active_.size()), [&](std::int64_t first, std::int64_t last) {
-            for (std::int64_t row = first; row < last; ++row) {
-                Run& run = this->run(active_[static_cast<std::size_t>(row)]);
-                std::copy_n(gradients + row * n_, n_, run.gradient());
+        const std::vector<std::int64_t> rows = wanting(false);
+        const auto tell_one = [&](Run& run, std::int64_t row) {
+            std::copy_n(gradients + row * n_, n_, run.gradient());
+            if (run.wants() == Want::gradient)
+                run.tell_gradient(1);
+            else
                 run.tell(f[row], 1);
-                run.advance_if_at_iterate();
-            }
-        });
-        const auto ended = [&](std::int64_t i) {
-            if (run(i).running()) return false;
-            results.take(i, run(i));
-            return true;
+            run.advance_if_at_iterate();
         };
-        active_.erase(std::remove_if(active_.begin(), active_.end(), ended), active_.end());
+        each(rows, threads, tell_one);
+        drop_ended(results);
+    }
+
+    // Hessians, likewise.
+    void tell_hessians(const double* hessians, const Results& results, int threads) {
+        const std::int64_t size = n_ * n_;
+        const auto tell_one = [&](Run& run, std::int64_t row) {
+            std::copy_n(hessians + row * size, size, run.hessian());
+            run.tell_hessian();
+        };
+        each(wanting(true), threads, tell_one);
+        drop_ended(results);
     }
 
     void stop(Status status, const Results& results) {
@@ -98,6 +115,22 @@ public:
     }
 
 private:
+    template <class TellOne>
+    void each(const std::vector<std::int64_t>& rows, int threads, const TellOne& tell_one) {
+        parallel_runs(threads, static_cast<std::int64_t>(rows.size()), [&](std::int64_t first, std::int64_t last) {
+            for (std::int64_t row = first; row < last; ++row) tell_one(run(rows[static_cast<std::size_t>(row)]), row);
+        });
+    }
+
+    void drop_ended(const Results& results) {
+        const auto ended = [&](std::int64_t i) {
+            if (run(i).running()) return false;
+            results.take(i, run(i));
+            return true;
+        };
+        active_.erase(std::remove_if(active_.begin(), active_.end(), ended), active_.end());
+    }
+
     Run& run(std::int64_t i) const { return *runs_[static_cast<std::size_t>(i)]; }
 
     std::vector<std::unique_ptr<Run>> runs_;

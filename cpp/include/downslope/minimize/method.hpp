@@ -11,6 +11,13 @@
 
 namespace downslope {
 
+// What is to be evaluated next: the objective with its gradient, the gradient alone, the Hessian, or its product with a
+// direction.
+enum class Want { objective, gradient, hessian, product, nothing };
+
+// The form in which a method uses second derivatives.
+enum class Curvature { unused, matrix, products };
+
 class Method {
 public:
     virtual ~Method() = default;
@@ -31,6 +38,25 @@ public:
 
     // Chooses the next point, starting from the iterate.
     virtual void advance(const double* gradient) = 0;
+
+    // ---- methods of the second order ----
+
+    virtual Curvature uses() const { return Curvature::unused; }
+
+    // Takes in the Hessian at the iterate, before `advance` or `leave`: symmetric and finite, or null if it is not.
+    virtual void take_hessian(const double*) {}
+
+    // Whether an iterate that meets a condition of convergence might be no minimum for all that the method knows.
+    virtual bool doubts() const { return false; }
+
+    // `advance` from such an iterate: along a direction of negative curvature; without one, nothing is wanted.
+    virtual void leave(const double*) {}
+
+    // After `advance`, `leave`, `tell_product` and a `tell` that wants more: the objective at `point()`, the product of
+    // the Hessian at the iterate and `direction()`, or nothing.
+    virtual Want wants() const { return Want::objective; }
+    virtual const double* direction() const { return nullptr; }
+    virtual void tell_product(const double*) {}
 };
 
 }  // namespace downslope

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "method.hpp"
+#include "second_derivatives.hpp"
 #include "vectors.hpp"
 
 namespace downslope {
@@ -23,9 +24,10 @@ struct Limits {
 
 class Run {
 public:
-    Run(std::unique_ptr<Method> method, std::int64_t n, const Limits& limits)
+    Run(std::unique_ptr<Method> method, std::int64_t n, const Limits& limits, const Hessians& hessians)
         : method_(std::move(method)),
           limits_(limits),
+          second_(n, method_->uses(), hessians),
           n_(n),
           gradient_(static_cast<std::size_t>(n)),
           best_x_(gradient_.size()),
@@ -35,16 +37,24 @@ public:
     void start(const double* x0) {
         method_->start(x0);
         status_ = Status::running;
-        nit_ = nfev_ = njev_ = 0;
+        wants_ = Want::objective;
+        nit_ = nfev_ = njev_ = nhev_ = 0;
         best_f_ = std::numeric_limits<double>::quiet_NaN();
         begun_ = false;
     }
 
     bool running() const { return status_ == Status::running; }
 
-    // Where the objective is wanted, and where its gradient is to be put.
-    const double* point() const { return method_->point(); }
-    double* gradient() { return gradient_.data(); }
+    // What is wanted, where, and where it is to be put.
+    Want wants() const { return wants_; }
+    const double* point() const {
+        if (wants_ == Want::gradient) return second_.point();
+        return wants_ == Want::objective ? method_->point() : x();
+    }
+    double* gradient() { return wants_ == Want::gradient ? second_.gradient() : gradient_.data(); }
+    double* hessian() { return second_.hessian(); }
+    const double* direction() const { return method_->direction(); }
+    double* product() { return second_.product(); }
 
     // Takes in the value at the point, which took so many evaluations of the objective. Returns whether that has
     // completed an iteration.
@@ -55,7 +65,9 @@ public:
         const double largest = max_norm(gradient(), n_);
         const bool finite = std::isfinite(f) && std::isfinite(largest);
         latest_gradient_ = gradient();
-        if (njev_ == 1 || (finite && !(f > best_f_))) keep_as_best(point(), f);
+        // Among values that differ by rounding alone, a gradient that is small enough decides.
+        const double highest = largest <= limits_.gtol ? best_f_ + rounding_of(best_f_) : best_f_;
+        if (njev_ == 1 || (finite && !(f > highest))) keep_as_best(f);
         const Method::Outcome outcome = method_->tell(f, latest_gradient_, finite);
         if (outcome == Method::Outcome::not_finite)
             status_ = begun_ ? Status::not_finite : Status::not_finite_at_start;
@@ -65,12 +77,32 @@ public:
             return iterate(f, largest);
         else if (nfev_ >= limits_.maxfev)
             status_ = Status::evaluations_spent;
+        else if (second_.used())
+            follow();
         return false;
     }
 
+    // Take in what else has been wanted.
+    void tell_gradient(std::int64_t evaluations) {
+        nfev_ += evaluations;
+        ++njev_;
+        if (!second_.take_difference()) return;
+        second_.has_matrix() ? go_on() : pass_product();
+    }
+    void tell_hessian() {
+        second_.symmetrize();
+        go_on();
+    }
+    void tell_product() { pass_product(); }
+
     // On from an iterate; between iterates the method has gone on already.
     void advance_if_at_iterate() {
-        if (at_iterate_ && running()) method_->advance(latest_gradient_);
+        if (!running() || !std::exchange(at_iterate_, false)) return;
+        if (!second_.used()) return method_->advance(latest_gradient_);
+        second_.turn_to(x(), latest_gradient_);
+        if (!second_.has_matrix()) return go_on();
+        ++nhev_;
+        wants_ = second_.begin_hessian();
     }
     void stop(Status status) { status_ = status; }
 
@@ -82,6 +114,7 @@ public:
     std::int64_t nit() const { return nit_; }
     std::int64_t nfev() const { return nfev_; }
     std::int64_t njev() const { return njev_; }
+    std::int64_t nhev() const { return nhev_; }
     const std::vector<double>& best_x() const { return best_x_; }
     const std::vector<double>& best_gradient() const { return best_gradient_; }
     double best_f() const { return best_f_; }
@@ -93,21 +126,57 @@ private:
         const bool completes = std::exchange(begun_, true);
         at_iterate_ = true;
         if (completes) ++nit_;
-        if (largest_gradient <= limits_.gtol) {
-            status_ = Status::gradient_small;
-            // Another point may have been lower, but not by more than rounding, and with a larger gradient.
-            if (f > best_f_ && f - best_f_ <= rounding_of(f)) keep_as_best(x(), f);
-        } else if (completes && limits_.ftol > 0 && f <= previous_f &&
-                   previous_f - f <= limits_.ftol * std::max(1.0, std::abs(f)))
-            status_ = Status::decrease_small;
-        else if (completes && limits_.xtol > 0 && step_is_small())
-            status_ = Status::step_small;
-        else if (nit_ >= limits_.maxiter)
-            status_ = Status::iterations_spent;
-        else if (nfev_ >= limits_.maxfev)
-            status_ = Status::evaluations_spent;
+        status_ = status_at_iterate(previous_f, largest_gradient, completes);
         if (limits_.xtol > 0) std::copy_n(x(), n_, previous_.data());
+        // Convergence in doubt: it is put off until the method has seen the Hessian.
+        converged_ =
+            is_success(status_) && method_->doubts() ? std::exchange(status_, Status::running) : Status::running;
         return completes;
+    }
+
+    Status status_at_iterate(double previous_f, double largest_gradient, bool completes) const {
+        if (largest_gradient <= limits_.gtol) return Status::gradient_small;
+        if (completes && limits_.ftol > 0 && f_ <= previous_f &&
+            previous_f - f_ <= limits_.ftol * std::max(1.0, std::abs(f_)))
+            return Status::decrease_small;
+        if (completes && limits_.xtol > 0 && step_is_small()) return Status::step_small;
+        return spent();
+    }
+
+    Status spent() const {
+        if (nit_ >= limits_.maxiter) return Status::iterations_spent;
+        return nfev_ >= limits_.maxfev ? Status::evaluations_spent : Status::running;
+    }
+
+    // The Hessian is there, if the method uses it.
+    void go_on() {
+        if (second_.has_matrix()) method_->take_hessian(second_.finite_hessian());
+        if (converged_ == Status::running)
+            method_->advance(latest_gradient_);
+        else
+            method_->leave(latest_gradient_);
+        follow();
+    }
+
+    // What the method wants now. A product with a matrix that is there needs no evaluation.
+    void follow() {
+        while (method_->wants() == Want::product) {
+            if (!second_.has_matrix()) {
+                ++nhev_;
+                wants_ = second_.begin_product(method_->direction());
+                return;
+            }
+            second_.multiply(method_->direction());
+            method_->tell_product(second_.product());
+        }
+        wants_ = Want::objective;
+        if (converged_ != Status::running) status_ = method_->wants() == Want::nothing ? converged_ : spent();
+        converged_ = Status::running;
+    }
+
+    void pass_product() {
+        method_->tell_product(second_.product());
+        follow();
     }
 
     bool step_is_small() const {
@@ -122,12 +191,14 @@ private:
 
     std::unique_ptr<Method> method_;
     Limits limits_;
-    std::int64_t n_, nit_ = 0, nfev_ = 0, njev_ = 0;
+    SecondDerivatives second_;
+    std::int64_t n_, nit_ = 0, nfev_ = 0, njev_ = 0, nhev_ = 0;
     std::vector<double> gradient_, best_x_, best_gradient_, previous_;
     const double* latest_gradient_ = nullptr;
     double f_ = 0, best_f_ = 0;
     bool begun_ = false, at_iterate_ = false;
-    Status status_ = Status::running;
+    Want wants_ = Want::objective;
+    Status status_ = Status::running, converged_ = Status::running;  // and how it has, unless a saddle shows up
 };
 
 }  // namespace downslope

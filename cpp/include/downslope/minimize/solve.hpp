@@ -9,16 +9,37 @@
 
 namespace downslope {
 
-// An objective is a callable double(const double* x, double* gradient) with a member `evaluations`, how often one call
-// evaluates the function. `observe(run)` is called after each iteration, and may stop the run; `alive()` every few
-// milliseconds, and tells whether to go on.
+// Evaluates what the run wants. Returns whether that has completed an iteration.
+template <class Objective>
+bool evaluate(Run& run, Objective& fun) {
+    switch (run.wants()) {
+        case Want::gradient:
+            fun.gradient(run.point(), run.gradient());
+            run.tell_gradient(fun.gradient_evaluations);
+            return false;
+        case Want::hessian:
+            fun.hessian(run.point(), run.hessian());
+            run.tell_hessian();
+            return false;
+        case Want::product:
+            fun.product(run.point(), run.direction(), run.product());
+            run.tell_product();
+            return false;
+        default:
+            return run.tell(fun(run.point(), run.gradient()), fun.evaluations);
+    }
+}
+
+// An objective is a callable double(const double* x, double* gradient), with a member `evaluations`, how often one call
+// evaluates the function. For methods of the second order it has gradient(x, gradient), with `gradient_evaluations`,
+// hessian(x, hessian) and product(x, direction, product), too. `observe(run)` is called after each iteration, and may
+// stop the run; `alive()` every few milliseconds, and tells whether to go on.
 template <class Objective, class Observer, class Alive>
 void solve(Run& run, Objective& fun, const Observer& observe, const Alive& alive, Pulse& pulse) {
     const bool is_timed = std::isfinite(run.limits().max_seconds);
     const auto begin = is_timed ? Pulse::Clock::now() : Pulse::Clock::time_point();
     while (run.running()) {
-        const double f = fun(run.point(), run.gradient());
-        if (run.tell(f, fun.evaluations)) observe(run);
+        if (evaluate(run, fun)) observe(run);
         if (pulse()) {
             if (run.running() && is_timed && Pulse::seconds_since(begin) >= run.limits().max_seconds)
                 run.stop(Status::time_spent);

@@ -51,6 +51,8 @@ inline double max_distance(const double* x, const double* y, std::int64_t n) {
     return largest;
 }
 
+inline double norm(const double* x, std::int64_t n) { return std::sqrt(dot(x, x, n)); }
+
 // By how much values of about this size may well differ by rounding alone, since most are sums of larger terms.
 inline double rounding_of(double f) { return 100 * std::numeric_limits<double>::epsilon() * std::abs(f); }
 

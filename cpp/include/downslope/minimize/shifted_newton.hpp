@@ -1,0 +1,21 @@
+// Newton's step, of a Hessian that is shifted until it is positive definite.
+#pragma once
+
+#include "subproblem.hpp"
+
+namespace downslope {
+
+class ShiftedNewton final : public MatrixSubproblem {
+public:
+    using MatrixSubproblem::MatrixSubproblem;
+
+    void solve(double radius) override {
+        if (!has_hessian_) return go_along_gradient(radius);
+        shift_until_positive();
+        p_ = cholesky_.solve(-g_);
+        predicted_ = -0.5 * g_.dot(p_);
+        on_boundary_ = false;
+    }
+};
+
+}  // namespace downslope
