@@ -92,9 +92,9 @@ def _refuse(options, known, method):
 
 
 def _trust_region(name, options):
-    """Its options are those of SciPy's methods of the same names, and so are their defaults."""
+    """Its options are those of SciPy's methods of the same names."""
     radii = []
-    for option, default in (("initial_trust_radius", 1.0), ("max_trust_radius", 1000.0)):
+    for option, default in (("initial_trust_radius", 1.0), ("max_trust_radius", 1e10)):
         radius = number(option, options.pop(option, default), lower=0)
         if radius == 0:
             raise ValueError(f"{option} must be > 0, got {radius}")

@@ -67,7 +67,7 @@ def minimize(
     options : dict, optional
         Of a rule, its hyper-parameters under the names of its class, ``lr`` (a number or a schedule) first, and
         ``weight_decay, decoupled_weight_decay``. Of "l-bfgs", ``maxcor``, how many pairs of differences it keeps (10).
-        Of "trust-exact", "trust-ncg" and "dogleg", ``initial_trust_radius`` (1) and ``max_trust_radius`` (1000). Of
+        Of "trust-exact", "trust-ncg" and "dogleg", ``initial_trust_radius`` (1) and ``max_trust_radius`` (1e10). Of
         all:
 
         - ``maxiter``: iterations; 15,000 for "l-bfgs", 10,000 for rules, 1,000 for the others.

@@ -102,7 +102,8 @@ protected:
         is_factored_ = false;
     }
 
-    // Factorizes H + shift I. What is so nearly singular that rounding decides counts as not positive definite.
+    // Factorizes H + shift I. A pivot that is rounding, beside its own element of the
+    // diagonal, counts as not positive.
     bool factorize(double shift) {
         is_factored_ = true;
         shift_ = shift;
@@ -110,10 +111,9 @@ protected:
         shifted_.diagonal().array() += shift;
         cholesky_.compute(shifted_);
         if (cholesky_.info() != Eigen::Success) return is_positive_ = false;
-        const auto pivots = cholesky_.matrixLLT().diagonal().array();
-        const double least = pivots.minCoeff(), most = pivots.maxCoeff();
+        const auto pivots = cholesky_.matrixLLT().diagonal().array().square();
         const double tolerance = std::numeric_limits<double>::epsilon() * static_cast<double>(g_.size());
-        return is_positive_ = least * least > tolerance * most * most;
+        return is_positive_ = (pivots > tolerance * shifted_.diagonal().array()).all();
     }
 
     // Of the Hessian as it is.

@@ -61,6 +61,9 @@ protected:
     void take(const double*) override {}
 
 private:
+    // How many times as long as the residual a step along it may be, where the model does not curve up.
+    static constexpr double longest = 1e3;
+
     void begin(const Eigen::VectorXd& right_hand_side, double tolerance, Eigen::Index most_products) {
         r_ = right_hand_side;
         d_ = -r_;
@@ -82,12 +85,10 @@ private:
             return finish();
         }
         if (std::isfinite(radius_)) return go_to_boundary();
-        // Nothing bounds the step: what there is, or as far along the gradient as the curvature's size suggests.
-        if (products_ == 0) {
-            const double alpha = curvature < 0 ? std::min(dd / -curvature, 1e10) : 1.0;
-            p_ = alpha * d_;
-            Hp_ = alpha * Hd_;
-        }
+        // Nothing bounds the step: on as far as the size of the curvature suggests, still downhill.
+        const double alpha = std::min(rr_ / std::max(-curvature, std::numeric_limits<double>::min()), longest);
+        p_ += alpha * d_;
+        Hp_ += alpha * Hd_;
         finish();
     }
 

@@ -1,0 +1,634 @@
+"""Methods of the second order in `minimize`: newton, newton-cg, trust-exact, trust-ncg, dogleg."""
+
+import ctypes
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import downslope as ds
+from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS
+
+METHODS = ("newton", "newton-cg", "trust-exact", "trust-ncg", "dogleg")
+WITH_PRODUCTS = ("newton-cg", "trust-ncg")
+TRUST_REGIONS = ("trust-exact", "trust-ncg", "dogleg")
+ROSENBROCK = PROBLEMS["rosenbrock"]
+
+all_methods = pytest.mark.parametrize("method", METHODS)
+
+
+class Quadratic:
+    """f(x) = b.x + x.Ax/2"""
+
+    def __init__(self, A, b):
+        self.A, self.b = np.array(A, float), np.array(b, float)
+
+    def fun(self, x):
+        return self.b @ x + x @ self.A @ x / 2
+
+    def grad(self, x):
+        return self.b + self.A @ x
+
+    def hess(self, x):
+        return self.A
+
+
+def solve(problem, x0, method, **more):
+    return ds.minimize(problem.fun, x0, method=method, jac=problem.grad, hess=problem.hess, **more)
+
+
+def iterates(problem, x0, method, **more):
+    seen = []
+    res = solve(problem, x0, method, callback=seen.append, **more)
+    return np.array([x0, *seen]), res
+
+
+def random_quadratic(rng, eigenvalues):
+    n = len(eigenvalues)
+    Q, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    return Quadratic(Q * eigenvalues @ Q.T, rng.standard_normal(n)), Q
+
+
+# ---- what the formulas say ----
+
+
+@pytest.mark.parametrize("method", ["newton", "trust-exact", "dogleg"])
+@pytest.mark.parametrize("n", [1, 2, 7, 40])
+def test_a_convex_quadratic_takes_one_step(rng, method, n):
+    problem, _ = random_quadratic(rng, np.linspace(1, 10, n))
+    options = {"initial_trust_radius": 100.0} if method != "newton" else {}
+    res = solve(problem, rng.standard_normal(n), method, options=options)
+    assert res.success and (res.nit, res.nhev, res.nfev) == (1, 2, 2)  # a long step: the Hessian is looked at again
+    assert np.allclose(res.x, np.linalg.solve(problem.A, -problem.b), rtol=0, atol=1e-13 * n)
+
+
+@pytest.mark.parametrize("method", WITH_PRODUCTS)
+def test_conjugate_gradients_on_a_convex_quadratic(rng, method):
+    problem, _ = random_quadratic(rng, np.linspace(1, 10, 20))
+    res = solve(problem, rng.standard_normal(20), method, options={"gtol": 1e-10})
+    assert res.success and np.allclose(res.x, np.linalg.solve(problem.A, -problem.b), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", ["newton", "trust-exact", "dogleg"])
+def test_convergence_is_quadratic(method):
+    X, res = iterates(ROSENBROCK, ROSENBROCK.x0, method, options={"gtol": 1e-13})
+    error = np.linalg.norm(X - 1, axis=1)
+    close = [k for k in range(len(error) - 1) if 1e-8 < error[k] < 1e-2]
+    assert res.success and len(close) >= 2
+    assert all(error[k + 1] <= 100 * error[k] ** 2 for k in close)
+
+
+@pytest.mark.parametrize("method", WITH_PRODUCTS)
+def test_convergence_of_truncated_steps_is_superlinear(method):
+    X, res = iterates(PROBLEMS["wood"], PROBLEMS["wood"].x0, method, options={"gtol": 1e-10})
+    error = np.linalg.norm(X - 1, axis=1)
+    assert res.success and error[-1] <= 1e-3 * error[-2] and error[-2] <= 0.1 * error[-3]
+
+
+def least_and_multiplier(A, b, p):
+    """Of More & Sorensen's conditions: the residual, lambda, and the least eigenvalue of A + lambda I."""
+    force = -(b + A @ p)
+    lam = force @ p / (p @ p)
+    return np.linalg.norm(force - lam * p), lam, np.linalg.eigvalsh(A)[0] + lam
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 12), st.floats(1e-3, 1e3), st.sampled_from(["convex", "any", "singular", "hard"]), st.integers(0, 999)
+)
+def test_the_step_of_trust_exact_is_the_minimum_in_the_ball(n, radius, kind, seed):
+    """One iteration from 0 on a quadratic, of which the model is exact: the step is accepted."""
+    rng = np.random.default_rng(seed)
+    eigenvalues = np.sort(rng.standard_normal(n) * 10 ** rng.uniform(-2, 2))
+    if kind == "convex":
+        eigenvalues = np.abs(eigenvalues)
+    if kind == "singular":
+        eigenvalues -= eigenvalues[0]
+    problem, Q = random_quadratic(rng, eigenvalues)
+    if kind == "hard":
+        eigenvalues[0] = -np.abs(eigenvalues).max() - 1
+        problem = Quadratic(Q * eigenvalues @ Q.T, problem.b - Q[:, 0] * (Q[:, 0] @ problem.b))
+    options = {"maxiter": 1, "initial_trust_radius": radius, "max_trust_radius": max(radius, 1.0), "gtol": 0}
+    (_, p), _ = iterates(problem, np.zeros(n), "trust-exact", options=options)
+    size = np.abs(eigenvalues).max()
+    scale = size * np.linalg.norm(p) + np.linalg.norm(problem.b)
+    residual, lam, least = least_and_multiplier(problem.A, problem.b, p)
+    assert np.linalg.norm(p) <= radius * (1 + 1e-7)
+    assert residual <= 1e-9 * scale
+    assert lam >= -1e-7 * scale / np.linalg.norm(p) and least >= -1e-9 * (size + lam)
+    assert np.linalg.norm(p) >= radius * (1 - 1e-7) or abs(lam) <= 1e-9 * scale / np.linalg.norm(p)
+
+
+def test_the_hard_case_by_hand():
+    """With A = diag(-2, 1) and b = (0, 3): lambda = 2, p_1 = -1, and what is missing to the radius along the first."""
+    problem = Quadratic(np.diag([-2.0, 1.0]), [0.0, 3.0])
+    options = {"maxiter": 1, "initial_trust_radius": 2.0}
+    (_, p), _ = iterates(problem, np.zeros(2), "trust-exact", options=options)
+    assert np.allclose(np.abs(p), [np.sqrt(3), 1], rtol=1e-8) and p[1] < 0
+
+
+@pytest.mark.parametrize("method", TRUST_REGIONS)
+def test_the_trust_radius(method):
+    slope = Quadratic(np.zeros((3, 3)), [3.0, 0.0, -4.0])
+    options = {"initial_trust_radius": 0.5, "max_trust_radius": 3.0, "maxiter": 5}
+    X, _ = iterates(slope, np.zeros(3), method, options=options)
+    lengths = np.linalg.norm(np.diff(X, axis=0), axis=1)
+    assert np.allclose(lengths, [0.5, 1, 2, 3, 3], rtol=1e-6)
+
+
+# ---- saddle points ----
+
+
+SADDLE = (lambda x: x[0] ** 2 - x[1] ** 2 + x[1] ** 4 / 2, lambda x: np.array([2 * x[0], -2 * x[1] + 2 * x[1] ** 3]))
+
+
+def saddle_hess(x):
+    return np.diag([2.0, -2 + 6 * x[1] ** 2])
+
+
+@all_methods
+@pytest.mark.parametrize("start", [(0.0, 0.0), (1.0, 0.0), (-3.0, 0.0), (1e-9, 1e-9)])
+@pytest.mark.parametrize("hess", [saddle_hess, None])
+def test_a_saddle_point_is_left(method, start, hess):
+    fun, grad = SADDLE
+    res = ds.minimize(fun, start, method=method, jac=grad, hess=hess)
+    assert res.success and np.allclose(np.abs(res.x), [0, 1], atol=1e-6) and np.isclose(res.fun, -0.5)
+
+
+@all_methods
+def test_a_saddle_point_at_the_end_of_a_step_from_where_all_is_convex_is_left(method):
+    """The curvature along y turns negative on the way along x, in which the model is exact."""
+
+    def fun(x):
+        return (x[0] - 1) ** 2 / 2 + x[1] ** 2 * (0.5 - x[0]) / 2 + x[1] ** 4
+
+    def grad(x):
+        return np.array([x[0] - 1 - x[1] ** 2 / 2, x[1] * (0.5 - x[0]) + 4 * x[1] ** 3])
+
+    def hess(x):
+        return np.array([[1, -x[1]], [-x[1], 0.5 - x[0] + 12 * x[1] ** 2]])
+
+    res = ds.minimize(fun, [0.0, 0.0], method=method, jac=grad, hess=hess)
+    assert res.success and res.fun < -1e-3 and np.linalg.eigvalsh(hess(res.x))[0] > 0
+
+
+@pytest.mark.parametrize("method", WITH_PRODUCTS)
+def test_a_saddle_point_is_left_by_products(method):
+    fun, grad = SADDLE
+    res = ds.minimize(fun, [0.0, 0.0], method=method, jac=grad, hessp=lambda x, p: saddle_hess(x) @ p)
+    assert res.success and np.allclose(np.abs(res.x), [0, 1], atol=1e-6)
+
+
+@all_methods
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_maximum_is_left(method, n):
+    res = ds.minimize(
+        lambda x: np.cos(x).sum(),
+        np.zeros(n),
+        method=method,
+        jac=lambda x: -np.sin(x),
+        hess=lambda x: np.diag(-np.cos(x)),
+    )
+    assert res.success and np.isclose(res.fun, -n)
+
+
+@all_methods
+@pytest.mark.parametrize("limits", [{"maxiter": 0}, {"maxfev": 1}])
+def test_no_success_at_a_saddle_point_when_limits_are_reached(method, limits):
+    fun, grad = SADDLE
+    res = ds.minimize(fun, [0.0, 0.0], method=method, jac=grad, hess=saddle_hess, options=limits)
+    assert not res.success and res.status == (1 if "maxiter" in limits else 2)
+
+
+@all_methods
+@pytest.mark.parametrize("options", [{"ftol": 1e-3, "gtol": 0}, {"xtol": 1e-3, "gtol": 0}])
+def test_small_steps_at_a_saddle_point_are_no_success(method, options):
+    fun, grad = SADDLE
+    res = ds.minimize(fun, [1.0, 1e-9], method=method, jac=grad, hess=saddle_hess, options=options)
+    assert res.success and np.allclose(np.abs(res.x), [0, 1], atol=0.05)
+
+
+@all_methods
+def test_a_minimum_with_a_zero_gradient_takes_no_step(method):
+    res = solve(Quadratic(np.diag([0.0, 1.0, 2.0]), np.zeros(3)), np.zeros(3), method)
+    assert res.success and res.nit == 0 and res.nfev == 1 and res.nhev == 1
+
+
+@all_methods
+def test_no_bottom(method):
+    """Down for ever: it ends without success, and without NaN."""
+    res = solve(Quadratic(np.diag([1.0, -1.0]), [1.0, 1.0]), np.zeros(2), method, options={"maxiter": 100})
+    assert not res.success and np.isfinite(res.fun) and np.isfinite(res.x).all()
+
+
+# ---- walls ----
+
+
+@all_methods
+@pytest.mark.parametrize("beyond", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("start", [0.01, 30.0])
+def test_walls_are_backed_off_from(method, beyond, start):
+    """f = x - log(x), whose Newton step from beyond 2 leads to negative x."""
+
+    def fun(x):
+        return x[0] - np.log(x[0]) if x[0] > 0 else beyond
+
+    def grad(x):
+        return 1 - 1 / x if x[0] > 0 else np.full(1, beyond)
+
+    with np.errstate(all="ignore"):
+        res = ds.minimize(fun, [start], method=method, jac=grad, hess=lambda x: np.diag(1 / x**2))
+    assert res.success and np.isclose(res.x[0], 1, atol=1e-5)
+
+
+@all_methods
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_without_a_finite_hessian_it_goes_along_the_gradient(method, bad):
+    problem, poisoned = Quadratic(np.diag([1.0, 2.0]), [1.0, 1.0]), []
+
+    def hess(x):
+        poisoned.append(1)
+        return problem.A if len(poisoned) > 3 else np.full((2, 2), bad)
+
+    res = ds.minimize(problem.fun, [5.0, 5.0], method=method, jac=problem.grad, hess=hess)
+    assert res.success and np.allclose(res.x, [-1, -0.5], atol=1e-5) and res.nhev > 3
+
+
+@all_methods
+def test_not_finite_at_the_start(method):
+    res = ds.minimize(lambda x: np.nan, [1.0], method=method, jac=lambda x: x, hess=lambda x: np.eye(1))
+    assert not res.success and res.status == 6 and res.nhev == 0
+
+
+# ---- where second derivatives come from ----
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@all_methods
+@pytest.mark.parametrize("name", ["rosenbrock", "wood", "helical-valley"])
+def test_hess_hessp_and_differences_agree(method, name):
+    p = PROBLEMS[name]
+    results = [solve(p, p.x0, method), ds.minimize(p.fun, p.x0, method=method, jac=p.grad)]
+    if method in WITH_PRODUCTS:
+        results.append(ds.minimize(p.fun, p.x0, method=method, jac=p.grad, hessp=lambda x, v: p.hess(x) @ v))
+    for jac in ("2-point", "3-point"):
+        results.append(ds.minimize(p.fun, p.x0, method=method, jac=jac, options={"gtol": 1e-4}))
+    for res in results[:-2]:
+        assert res.success and np.allclose(res.x, p.minimizers[0], atol=1e-5)
+    for res in results[-2:]:
+        assert np.allclose(res.x, p.minimizers[0], atol=1e-2)
+
+
+@all_methods
+def test_counts(method):
+    """Of every function, as it was called; Hessians at accepted points only, and once at each."""
+    calls = {"fun": 0, "jac": 0}
+    hessians, accepted = [], [ROSENBROCK.x0]
+
+    def fun(x):
+        calls["fun"] += 1
+        return ROSENBROCK.fun(x)
+
+    def jac(x):
+        calls["jac"] += 1
+        return ROSENBROCK.grad(x)
+
+    def hess(x):
+        hessians.append(x)
+        return ROSENBROCK.hess(x)
+
+    res = ds.minimize(fun, ROSENBROCK.x0, method=method, jac=jac, hess=hess, callback=accepted.append)
+    assert res.success and res.nfev == calls["fun"] and res.njev == calls["jac"] and res.nhev == len(hessians)
+    assert res.nit == len(accepted) - 1 and res.nit < res.nfev - 1  # some trial points are rejected
+    assert np.array_equal(hessians, accepted[: len(hessians)]) and len(hessians) in (res.nit, res.nit + 1)
+
+
+@all_methods
+def test_counts_of_differences(method):
+    calls = {"fun": 0, "jac": 0}
+
+    def fun(x):
+        calls["fun"] += 1
+        return ROSENBROCK.fun(x)
+
+    def jac(x):
+        calls["jac"] += 1
+        return ROSENBROCK.grad(x)
+
+    res = ds.minimize(fun, ROSENBROCK.x0, method=method, jac=jac)
+    assert res.nfev == calls["fun"] and res.njev == calls["jac"] == res.nfev + res.nhev * (
+        1 if method in WITH_PRODUCTS else 2
+    )
+    calls["fun"] = 0
+    assert ds.minimize(fun, ROSENBROCK.x0, method=method).nfev == calls["fun"]
+
+
+@pytest.mark.parametrize("method", WITH_PRODUCTS)
+def test_counts_of_products(method):
+    products = []
+
+    def hessp(x, p, scale):
+        products.append((x, p))
+        return scale * ROSENBROCK.hess(x) @ p
+
+    res = ds.minimize(
+        lambda x, scale: scale * ROSENBROCK.fun(x),
+        ROSENBROCK.x0,
+        (2.0,),
+        method=method,
+        jac=lambda x, scale: scale * ROSENBROCK.grad(x),
+        hessp=hessp,
+    )
+    assert res.success and res.nhev == len(products) and len({id(x) for x, _ in products}) == len(products)
+
+
+@all_methods
+def test_only_the_symmetric_part_counts(method):
+    skew = np.array([[0.0, 7.0], [-7.0, 0.0]])
+    a = solve(ROSENBROCK, ROSENBROCK.x0, method)
+    b = ds.minimize(
+        ROSENBROCK.fun,
+        ROSENBROCK.x0,
+        method=method,
+        jac=ROSENBROCK.grad,
+        hess=lambda x: np.round(ROSENBROCK.hess(x)) + skew,
+    )
+    c = ds.minimize(
+        ROSENBROCK.fun, ROSENBROCK.x0, method=method, jac=ROSENBROCK.grad, hess=lambda x: np.round(ROSENBROCK.hess(x))
+    )
+    assert same(b, c) and a.success
+
+
+@all_methods
+def test_any_shape_of_x(method):
+    def hess(x):
+        assert x.shape == (2, 2)
+        return PROBLEMS["wood"].hess(x.ravel())
+
+    wood = PROBLEMS["wood"]
+    flat = solve(wood, wood.x0, method)
+    for shape in ((4, 4), (2, 2, 2, 2)):
+        res = ds.minimize(
+            lambda x: wood.fun(x.ravel()),
+            wood.x0.reshape(2, 2),
+            method=method,
+            jac=lambda x: wood.grad(x.ravel()).reshape(2, 2),
+            hess=lambda x, shape=shape: hess(x).reshape(shape),
+        )
+        assert res.x.shape == (2, 2) and (res.x.ravel() == flat.x).all() and res.nhev == flat.nhev
+
+
+DOUBLES = ctypes.POINTER(ctypes.c_double)
+
+
+def compiled_rosenbrock(apart):
+    """Python's own bits, through pointers to functions."""
+
+    def pair(n, x, grad, data):
+        point = np.ctypeslib.as_array(x, (n,))
+        np.ctypeslib.as_array(grad, (n,))[:] = ROSENBROCK.grad(point)
+        return ROSENBROCK.fun(point)
+
+    def value(n, x, data):
+        return ROSENBROCK.fun(np.ctypeslib.as_array(x, (n,)))
+
+    def gradient(n, x, grad, data):
+        np.ctypeslib.as_array(grad, (n,))[:] = ROSENBROCK.grad(np.ctypeslib.as_array(x, (n,)))
+
+    def hessian(n, x, hess, data):
+        np.ctypeslib.as_array(hess, (n, n))[:] = ROSENBROCK.hess(np.ctypeslib.as_array(x, (n,)))
+
+    three = (ctypes.c_int, DOUBLES, DOUBLES, ctypes.c_void_p)
+    hess = ctypes.CFUNCTYPE(None, *three)(hessian)
+    if apart:
+        fun = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int, DOUBLES, ctypes.c_void_p)(value)
+        return fun, ctypes.CFUNCTYPE(None, *three)(gradient), hess
+    return ctypes.CFUNCTYPE(ctypes.c_double, *three)(pair), None, hess
+
+
+@all_methods
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("has_hess", [False, True])
+def test_compiled_functions_give_the_bits_of_python_functions(method, apart, has_hess):
+    fun, jac, hess = compiled_rosenbrock(apart)
+    a = ds.minimize(fun, ROSENBROCK.x0, method=method, jac=jac, hess=hess if has_hess else None)
+    python = {"jac": ROSENBROCK.grad} if apart else {"jac": True}
+    function = ROSENBROCK.fun if apart else lambda x: (ROSENBROCK.fun(x), ROSENBROCK.grad(x))
+    b = ds.minimize(function, ROSENBROCK.x0, method=method, hess=ROSENBROCK.hess if has_hess else None, **python)
+    assert a.success and same(a, b)
+
+
+# ---- many ----
+
+
+def starts(rng):
+    return np.concatenate([rng.uniform(-2, 2, (30, 2)), [[1.0, 1.0], [np.nan, 0.0]]])
+
+
+def assert_many_equals_a_loop(many, loop):
+    for name in ("x", "fun", "jac", "nit", "nfev", "njev", "nhev", "status", "success"):
+        assert np.array_equal(many[name], [res[name] for res in loop], equal_nan=True), name
+
+
+@all_methods
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("has_hess", [False, True])
+def test_many_compiled_problems_equal_a_loop(rng, forced_threads, method, threads, has_hess):
+    X0, (fun, _, hess) = starts(rng), compiled_rosenbrock(apart=False)
+    hess = hess if has_hess else None
+    with forced_threads(threads):
+        many = ds.minimize_many(fun, X0, method=method, hess=hess)
+    assert_many_equals_a_loop(many, [ds.minimize(fun, x0, method=method, hess=hess) for x0 in X0])
+
+
+@all_methods
+@pytest.mark.parametrize("has_hess", [False, True])
+def test_vectorized_problems_equal_a_loop(rng, method, has_hess):
+    X0 = starts(rng)
+
+    def fun(X, index):
+        assert (np.diff(index) > 0).all()
+        return np.array([ROSENBROCK.fun(x) for x in X]), np.array([ROSENBROCK.grad(x) for x in X])
+
+    def hess(X, index):
+        return np.array([ROSENBROCK.hess(x) for x in X])
+
+    many = ds.minimize_many(fun, X0, method=method, hess=hess if has_hess else None, vectorized=True)
+    one = [
+        ds.minimize(
+            lambda x: (ROSENBROCK.fun(x), ROSENBROCK.grad(x)),
+            x0,
+            method=method,
+            jac=True,
+            hess=ROSENBROCK.hess if has_hess else None,
+        )
+        for x0 in X0
+    ]
+    assert_many_equals_a_loop(many, one)
+    assert many.best().nhev == many.nhev[np.nanargmin(many.fun)]
+
+
+@all_methods
+def test_many_python_problems_equal_a_loop(rng, method):
+    X0 = starts(rng)[:5]
+    many = ds.minimize_many(ROSENBROCK.fun, X0, method=method, jac=ROSENBROCK.grad, hess=ROSENBROCK.hess)
+    assert_many_equals_a_loop(many, [solve(ROSENBROCK, x0, method) for x0 in X0])
+
+
+# ---- against SciPy ----
+
+
+@all_methods
+def test_at_least_what_scipy_solves_with_no_more_hessians(method):
+    """Where there is no such method in SciPy, its exact trust region stands in."""
+    optimize = pytest.importorskip("scipy.optimize")
+    namesake = "trust-exact" if method == "newton" else method
+    solved, ratios = {"ours": 0, "SciPy": 0}, []
+    with np.errstate(all="ignore"):
+        for name in MORE_GARBOW_HILLSTROM:
+            for factor in (1, 10, 100):
+                ours, theirs = both(optimize, PROBLEMS[name], factor * PROBLEMS[name].x0, method, namesake)
+                solved["ours"] += ours is not None
+                solved["SciPy"] += theirs is not None
+                if ours is not None and theirs is not None:
+                    ratios.append(ours / theirs)
+    assert solved["ours"] >= solved["SciPy"] and np.median(ratios) <= 1
+
+
+def both(optimize, problem, x0, method, namesake):
+    """How many Hessians each needs, or None if it does not find the minimum."""
+    calls = []
+
+    def hess(x):
+        calls.append(1)
+        return problem.hess(x)
+
+    def count(f):
+        return len(calls) if f - problem.minimum <= 1e-8 * max(1, abs(problem.minimum)) else None
+
+    tolerance = {"xtol": 1e-8} if namesake == "newton-cg" else {"gtol": 1e-8}
+    res = ds.minimize(problem.fun, x0, method=method, jac=problem.grad, hess=hess, options={"gtol": 1e-8})
+    ours = count(res.fun)
+    calls.clear()
+    try:
+        options = {"maxiter": 300, **tolerance}
+        res = optimize.minimize(problem.fun, x0, method=namesake, jac=problem.grad, hess=hess, options=options)
+    except (ValueError, np.linalg.LinAlgError):  # an indefinite or infinite Hessian
+        return ours, None
+    return ours, count(res.fun)
+
+
+# ---- arguments ----
+
+
+@pytest.mark.parametrize("method", ["l-bfgs", "adam", "newton"])
+def test_what_is_not_used_warns(method):
+    given_ = {"hessp": lambda x, p: p} if method == "newton" else {"hess": ROSENBROCK.hess}
+    with pytest.warns(RuntimeWarning, match=f"method '{method}' does not use {next(iter(given_))}"):
+        ds.minimize(ROSENBROCK.fun, ROSENBROCK.x0, method=method, jac=ROSENBROCK.grad, **given_, options={"maxiter": 2})
+    if method != "newton":
+        with pytest.warns(RuntimeWarning, match="does not use hess"):
+            ds.minimize_many(ROSENBROCK.fun, [ROSENBROCK.x0], method=method, jac=ROSENBROCK.grad, **given_)
+
+
+@pytest.mark.parametrize(
+    "returned, error, message",
+    [
+        (np.eye(3), ValueError, r"hess must return a Hessian of shape \(2, 2\), got \(3, 3\)"),
+        (np.ones(4), ValueError, r"hess must return a Hessian of shape \(2, 2\), got \(4,\)"),
+        (np.eye(2) * 1j, TypeError, "hess must return a Hessian of real numbers, got dtype complex128"),
+        (None, TypeError, "hess must return a Hessian of real numbers, got dtype object"),
+    ],
+)
+def test_what_hess_returns_is_checked(returned, error, message):
+    with pytest.raises(error, match=message):
+        ds.minimize(ROSENBROCK.fun, ROSENBROCK.x0, method="newton", jac=ROSENBROCK.grad, hess=lambda x: returned)
+    with pytest.raises(ValueError, match=r"hess must return Hessians of shape \(1, 2, 2\), got \(1, 2\)"):
+        ds.minimize_many(
+            lambda X, index: ((X**2).sum(1), 2 * X),
+            np.ones((1, 2)),
+            method="newton",
+            hess=lambda X, index: X,
+            vectorized=True,
+        )
+
+
+def test_what_hessp_returns_is_checked():
+    with pytest.raises(ValueError, match=r"hessp must return a product of shape \(2,\), got \(3,\)"):
+        ds.minimize(
+            ROSENBROCK.fun, ROSENBROCK.x0, method="newton-cg", jac=ROSENBROCK.grad, hessp=lambda x, p: np.ones(3)
+        )
+
+
+def test_derivatives_of_another_kind_than_fun_are_refused():
+    fun, _, hess = compiled_rosenbrock(apart=False)
+    with pytest.raises(TypeError, match="hess must be a Python function where fun is one"):
+        ds.minimize(ROSENBROCK.fun, ROSENBROCK.x0, method="newton", jac=ROSENBROCK.grad, hess=hess)
+    with pytest.raises(TypeError, match="hess must be compiled, as fun is, or None, got"):
+        ds.minimize(fun, ROSENBROCK.x0, method="newton", hess=ROSENBROCK.hess)
+    with pytest.raises(TypeError, match="hessp must be None where fun is compiled"):
+        ds.minimize(fun, ROSENBROCK.x0, method="newton-cg", hessp=lambda x, p: p)
+    with pytest.raises(TypeError, match="hess must have the signature .*, got 'double"):
+        ds.minimize(fun, ROSENBROCK.x0, method="newton", hess=fun)
+
+
+@pytest.mark.parametrize("hess", ["2-point", 3, np.eye(2)])
+def test_hess_must_be_a_function(hess):
+    with pytest.raises(TypeError, match="hess must be "):
+        ds.minimize(ROSENBROCK.fun, ROSENBROCK.x0, method="newton", jac=ROSENBROCK.grad, hess=hess)
+    with pytest.raises(TypeError, match="hess must be a function"):
+        ds.minimize_many(lambda X, i: (X.sum(1), X), np.ones((1, 2)), method="newton", hess=hess, vectorized=True)
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"initial_trust_radius": 0}, ValueError, "initial_trust_radius must be > 0, got 0.0"),
+        ({"initial_trust_radius": -1.0}, ValueError, "initial_trust_radius must be >= 0 and finite, got -1.0"),
+        ({"max_trust_radius": np.inf}, ValueError, "max_trust_radius must be >= 0 and finite, got inf"),
+        ({"max_trust_radius": "1"}, TypeError, "max_trust_radius must be a number, got '1'"),
+        ({"max_trust_radius": 0.5}, ValueError, "initial_trust_radius must be <= max_trust_radius = 0.5, got 1.0"),
+        ({"lr": 0.5}, TypeError, "unknown option 'lr' of method 'dogleg'; known are .*max_trust_radius"),
+    ],
+)
+def test_options_are_checked(options, error, message):
+    with pytest.raises(error, match=message):
+        solve(ROSENBROCK, ROSENBROCK.x0, "dogleg", options=options)
+
+
+@all_methods
+def test_errors_of_hess_leave_as_they_are(method):
+    def hess(x):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        ds.minimize(ROSENBROCK.fun, ROSENBROCK.x0, method=method, jac=ROSENBROCK.grad, hess=hess)
+
+
+def test_default_limits_are_as_documented():
+    assert "1,000 for the others" in inspect.getdoc(ds.minimize)
+    fun = Quadratic(np.zeros((1, 1)), [1.0])
+    assert solve(fun, [0.0], "dogleg", options={"max_trust_radius": 1.0}).nit == 1000
+
+
+def test_disp_counts_hessians(capsys):
+    res = solve(ROSENBROCK, ROSENBROCK.x0, "newton", options={"disp": True})
+    assert f"Hessian evaluations: {res.nhev}" in capsys.readouterr().out
+
+
+def test_inside_scipy():
+    optimize = pytest.importorskip("scipy.optimize")
+    for method in METHODS:
+        res = optimize.minimize(
+            optimize.rosen,
+            [-1.2, 1.0],
+            jac=optimize.rosen_der,
+            hess=optimize.rosen_hess,
+            method=ds.scipy_method(method),
+        )
+        assert res.success and np.allclose(res.x, 1, atol=1e-5) and res.nhev > 0
