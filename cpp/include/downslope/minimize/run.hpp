@@ -67,7 +67,7 @@ public:
         latest_gradient_ = gradient();
         // Among values that differ by rounding alone, a gradient that is small enough decides.
         const double highest = largest <= limits_.gtol ? best_f_ + rounding_of(best_f_) : best_f_;
-        if (njev_ == 1 || (finite && !(f > highest))) keep_as_best(f);
+        if (njev_ == 1 || (finite && !(f > highest))) keep_as_best(point(), f);
         const Method::Outcome outcome = method_->tell(f, latest_gradient_, finite);
         if (outcome == Method::Outcome::not_finite)
             status_ = begun_ ? Status::not_finite : Status::not_finite_at_start;
