@@ -728,7 +728,7 @@ def call_of(**changes):
 
 
 WRONG = {
-    "method": (call_of(method="newtn"), ValueError, "method must be one of sgd, nag, .*, l-bfgs, got 'newtn'"),
+    "method": (call_of(method="newtn"), ValueError, "method must be one of sgd, nag, .*, l-bfgs, .*, got 'newtn'"),
     "no method": (call_of(method=None), TypeError, "method must be a string, got None"),
     "option": (call_of(options={"lr": 1}), TypeError, "unknown option 'lr' of method 'l-bfgs'; known are maxiter, .*"),
     "option of a rule": (

@@ -81,10 +81,22 @@ def test_convergence_is_quadratic(method):
 
 
 @pytest.mark.parametrize("method", WITH_PRODUCTS)
-def test_convergence_of_truncated_steps_is_superlinear(method):
-    X, res = iterates(PROBLEMS["wood"], PROBLEMS["wood"].x0, method, options={"gtol": 1e-10})
-    error = np.linalg.norm(X - 1, axis=1)
-    assert res.success and error[-1] <= 1e-3 * error[-2] and error[-2] <= 0.1 * error[-3]
+def test_convergence_of_truncated_steps_is_superlinear(rng, method):
+    quadratic, _ = random_quadratic(rng, np.linspace(1, 10, 20))
+    A = quadratic.A
+    X = []
+    res = ds.minimize(
+        lambda x: x @ A @ x / 2 + (x**4).sum(),
+        np.full(20, 1.5),
+        method=method,
+        jac=lambda x: A @ x + 4 * x**3,
+        hess=lambda x: A + np.diag(12 * x**2),
+        callback=X.append,
+        options={"gtol": 1e-12},
+    )
+    error = np.linalg.norm(X, axis=1)
+    ratios = (error[1:] / error[:-1])[-3:]
+    assert res.success and (np.diff(ratios) < 0).all() and ratios[-1] < 1e-3
 
 
 def least_and_multiplier(A, b, p):
@@ -96,7 +108,10 @@ def least_and_multiplier(A, b, p):
 
 @settings(deadline=None)
 @given(
-    st.integers(1, 12), st.floats(1e-3, 1e3), st.sampled_from(["convex", "any", "singular", "hard"]), st.integers(0, 999)
+    st.integers(1, 12),
+    st.floats(1e-3, 1e3),
+    st.sampled_from(["convex", "any", "singular", "hard"]),
+    st.integers(0, 999),
 )
 def test_the_step_of_trust_exact_is_the_minimum_in_the_ball(n, radius, kind, seed):
     """One iteration from 0 on a quadratic, of which the model is exact: the step is accepted."""
@@ -107,7 +122,7 @@ def test_the_step_of_trust_exact_is_the_minimum_in_the_ball(n, radius, kind, see
     if kind == "singular":
         eigenvalues -= eigenvalues[0]
     problem, Q = random_quadratic(rng, eigenvalues)
-    if kind == "hard":
+    if kind == "hard" and n > 1:  # with one variable, the gradient would vanish
         eigenvalues[0] = -np.abs(eigenvalues).max() - 1
         problem = Quadratic(Q * eigenvalues @ Q.T, problem.b - Q[:, 0] * (Q[:, 0] @ problem.b))
     options = {"maxiter": 1, "initial_trust_radius": radius, "max_trust_radius": max(radius, 1.0), "gtol": 0}
@@ -217,6 +232,7 @@ def test_a_minimum_with_a_zero_gradient_takes_no_step(method):
 
 
 @all_methods
+@pytest.mark.usefixtures("silent")
 def test_no_bottom(method):
     """Down for ever: it ends without success, and without NaN."""
     res = solve(Quadratic(np.diag([1.0, -1.0]), [1.0, 1.0]), np.zeros(2), method, options={"maxiter": 100})
@@ -250,10 +266,10 @@ def test_without_a_finite_hessian_it_goes_along_the_gradient(method, bad):
 
     def hess(x):
         poisoned.append(1)
-        return problem.A if len(poisoned) > 3 else np.full((2, 2), bad)
+        return problem.A if len(poisoned) > 2 else np.full((2, 2), bad)
 
     res = ds.minimize(problem.fun, [5.0, 5.0], method=method, jac=problem.grad, hess=hess)
-    assert res.success and np.allclose(res.x, [-1, -0.5], atol=1e-5) and res.nhev > 3
+    assert res.success and np.allclose(res.x, [-1, -0.5], atol=1e-5) and res.nhev > 2
 
 
 @all_methods
@@ -539,10 +555,10 @@ def test_what_is_not_used_warns(method):
 @pytest.mark.parametrize(
     "returned, error, message",
     [
-        (np.eye(3), ValueError, r"hess must return a Hessian of shape \(2, 2\), got \(3, 3\)"),
-        (np.ones(4), ValueError, r"hess must return a Hessian of shape \(2, 2\), got \(4,\)"),
-        (np.eye(2) * 1j, TypeError, "hess must return a Hessian of real numbers, got dtype complex128"),
-        (None, TypeError, "hess must return a Hessian of real numbers, got dtype object"),
+        (np.eye(3), ValueError, r"the Hessian that hess returns must have shape \(2, 2\), got \(3, 3\)"),
+        (np.ones(4), ValueError, r"the Hessian that hess returns must have shape \(2, 2\), got \(4,\)"),
+        (np.eye(2) * 1j, TypeError, "the Hessian that hess returns must be an array of real numbers .*, got dtype complex128"),
+        (None, TypeError, "the Hessian that hess returns must be an array of real numbers .*, got dtype object"),
     ],
 )
 def test_what_hess_returns_is_checked(returned, error, message):
@@ -559,7 +575,7 @@ def test_what_hess_returns_is_checked(returned, error, message):
 
 
 def test_what_hessp_returns_is_checked():
-    with pytest.raises(ValueError, match=r"hessp must return a product of shape \(2,\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"the product that hessp returns must have shape \(2,\), got \(3,\)"):
         ds.minimize(
             ROSENBROCK.fun, ROSENBROCK.x0, method="newton-cg", jac=ROSENBROCK.grad, hessp=lambda x, p: np.ones(3)
         )

@@ -138,7 +138,7 @@ def minimize(
     True
     >>> res = ds.minimize(rosenbrock, [-1.2, 1.0], method="trust-exact", jac=True)
     >>> res.x.round(6), res.nhev
-    (array([1., 1.]), 24)
+    (array([1., 1.]), 23)
     """
     plan = Plan(method, options, tol)
     hess, hessp = used_hessians(plan.name, hess=hess, hessp=hessp)
