@@ -25,7 +25,6 @@ INCLUDE = ROOT / "cpp" / "include" / "downslope"
 PYTHON = ROOT / "python" / "downslope"
 HEADERS = sorted(INCLUDE.rglob("*.hpp"))
 MODULES = sorted(PYTHON.rglob("*.py"))
-# Where the headers of Eigen may be: in the wheel that a build takes them from, or on the system.
 
 # Which folders of the C++ core a folder may include; "" is the ground floor.
 MAY_INCLUDE = {

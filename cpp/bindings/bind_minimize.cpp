@@ -22,14 +22,13 @@
 #include "downslope/minimize/solve.hpp"
 #include "downslope/minimize/truncated_cg.hpp"
 #include "downslope/minimize/trust_region.hpp"
+#include "loops.hpp"
 #include "python_objective.hpp"
 
 namespace py = pybind11;
 
 namespace downslope::bindings {
 namespace {
-
-using Vector = py::array_t<double, py::array::c_style>;
 
 // ---- methods ----
 
@@ -149,23 +148,7 @@ public:
     void product(const double*, const double*, double*) const {}
 };
 
-// ---- what a loop looks at now and then ----
-
-// Whether Ctrl-C has been pressed, or something else that the interpreter waits to raise. The error is kept.
-class Interrupts {
-public:
-    bool none() {
-        if (!error_ && PyErr_CheckSignals() != 0) keep_error();
-        return !error_;
-    }
-    void keep_error() { error_ = std::make_exception_ptr(py::error_already_set()); }
-    void raise() const {
-        if (error_) std::rethrow_exception(error_);
-    }
-
-private:
-    std::exception_ptr error_;
-};
+// ---- one ----
 
 py::tuple outcome(const Run& run, const std::vector<py::ssize_t>& shape) {
     Vector x(shape, run.best_x().data()), jac(shape, run.best_gradient().data());
@@ -178,8 +161,6 @@ void observe_by(const py::object& observe, const std::vector<py::ssize_t>& shape
     const py::object stop = observe(Vector(shape, run.x()), run.f(), run.nit(), run.nfev());
     if (stop.cast<bool>() && run.running()) run.stop(Status::stopped_by_callback);
 }
-
-std::vector<py::ssize_t> shape_of(const py::array& array) { return {array.shape(), array.shape() + array.ndim()}; }
 
 template <class Objective>
 py::tuple minimize_with_gil(const MethodOptions& method, const Limits& limits, const Vector& x0, Objective objective,
@@ -338,10 +319,6 @@ private:
     ResultArrays results_;
     Batch batch_;
 };
-
-Differences differences_of(const std::string& name) {
-    return name == "2-point" ? Differences::two_point : Differences::three_point;
-}
 
 }  // namespace
 

@@ -14,6 +14,7 @@ void bind_rules(pybind11::module_& module);
 void bind_codecs(pybind11::module_& module);
 void bind_step(pybind11::module_& module);
 void bind_minimize(pybind11::module_& module);
+void bind_least_squares(pybind11::module_& module);
 void bind_threads(pybind11::module_& module);
 void bind_config(pybind11::module_& module);
 void bind_curvature(pybind11::module_& module);

@@ -7,6 +7,7 @@ PYBIND11_MODULE(DOWNSLOPE_MODULE, module) {
     bind_codecs(module);
     bind_step(module);
     bind_minimize(module);
+    bind_least_squares(module);
     bind_threads(module);
     bind_config(module);
     bind_curvature(module);

@@ -12,6 +12,12 @@ namespace downslope {
 
 enum class Differences { two_point, three_point };
 
+// The step relative to the size of a parameter that balances truncation, of order h or h^2, against rounding.
+inline double relative_step(Differences kind) {
+    constexpr double eps = std::numeric_limits<double>::epsilon();
+    return kind == Differences::two_point ? std::sqrt(eps) : std::cbrt(eps);
+}
+
 // What makes an objective of a function of values alone, double(const double* x).
 template <class Function>
 class DifferencedObjective {
@@ -48,11 +54,8 @@ public:
     std::int64_t evaluations, gradient_evaluations;
 
 private:
-    // Balances truncation, of order h or h^2, against rounding.
     double step(double x) const {
-        constexpr double eps = std::numeric_limits<double>::epsilon();
-        const double relative = kind_ == Differences::two_point ? std::sqrt(eps) : std::cbrt(eps);
-        const double size = relative * std::max(1.0, std::abs(x));
+        const double size = relative_step(kind_) * std::max(1.0, std::abs(x));
         return kind_ == Differences::two_point && x < 0 ? -size : size;
     }
 
