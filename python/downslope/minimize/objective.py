@@ -19,30 +19,59 @@ class CompiledObjective(NamedTuple):
     owners: tuple
 
 
+class CompiledPair(NamedTuple):
+    """Addresses of a function and of its derivative, 0 where there is none, and of the data of the first problem."""
+
+    function: int
+    derivative: int
+    differences: str | None
+    data: int
+    row_bytes: int
+    owners: tuple
+
+
 def compiled_objective(fun, jac, hess, hessp, args, data, rows=None):
     """The objective if `fun` is compiled, else None. With `rows`, `data` has one row for each of so many problems."""
-    value = compiled(fun, ["value_and_gradient", "value"], "fun")
+    roles = ("value_and_gradient", "value", "gradient")
+    pair = compiled_pair(fun, jac, args, data, rows, roles, DIFFERENCES[0])
+    if pair is None:
+        if _compiled(hess, "hessian", "hess") is not None:
+            raise TypeError("hess must be a Python function where fun is one, got a compiled one")
+        return None
+    if hessp is not None:
+        raise TypeError(f"hessp must be None where fun is compiled: give hess, got {hessp!r}")
+    owners = list(pair.owners)
+    hessian = 0 if hess is None else _address(hess, "hessian", "hess", "None", owners)
+    functions = core.CompiledFunctions(
+        pair.function, pair.derivative, hessian, pair.differences, pair.data, pair.row_bytes
+    )
+    return CompiledObjective(functions, tuple(owners))
+
+
+def compiled_pair(fun, jac, args, data, rows, roles, differences):
+    """`fun` and `jac` if `fun` is compiled, else None; the roles are of both together, of `fun`, and of `jac`."""
+    together, apart, derivative = roles
+    value = compiled(fun, [together, apart], "fun")
     if value is None:
-        for name, role, function in (("jac", "gradient", jac), ("hess", "hessian", hess)):
-            if _compiled(function, role, name) is not None:
-                raise TypeError(f"{name} must be a Python function where fun is one, got a compiled one")
+        if _compiled(jac, derivative, "jac") is not None:
+            raise TypeError("jac must be a Python function where fun is one, got a compiled one")
         if data is not None:
             raise TypeError("data is what compiled functions get: hand it to a Python function by args")
         return None
     if not isinstance(args, tuple) or args:
         raise TypeError(f"args are for Python functions: a compiled one gets its numbers by data, got {args!r}")
-    gradient, differences = 0, None
+    gradient = 0
     owners = [value]
-    if value.role == "value_and_gradient":
+    if value.role == together:
         if jac is not None and jac is not True:
-            raise TypeError(f"jac must be None or True where the compiled fun has value and gradient, got {jac!r}")
+            raise TypeError(
+                f"jac must be None or True where the compiled fun has {together.replace('_', ' ')}, got {jac!r}"
+            )
+        differences = None
     elif jac is None or (isinstance(jac, str) and jac in DIFFERENCES):
-        differences = jac or DIFFERENCES[0]
+        differences = jac or differences
     else:
-        gradient = _address(jac, "gradient", "jac", "None or one of ('2-point', '3-point')", owners)
-    if hessp is not None:
-        raise TypeError(f"hessp must be None where fun is compiled: give hess, got {hessp!r}")
-    hessian = 0 if hess is None else _address(hess, "hessian", "hess", "None", owners)
+        gradient, differences = _address(jac, derivative, "jac", f"None or one of {DIFFERENCES}", owners), None
     address, row_bytes = value.user_data or 0, 0
     if data is not None:
         if address:
@@ -55,8 +84,7 @@ def compiled_objective(fun, jac, hess, hessp, args, data, rows=None):
             row_bytes = array.nbytes // rows
         address = array.ctypes.data
         owners.append(array)
-    functions = core.CompiledFunctions(value.address, gradient, hessian, differences, address, row_bytes)
-    return CompiledObjective(functions, tuple(owners))
+    return CompiledPair(value.address, gradient, differences, address, row_bytes, tuple(owners))
 
 
 def _compiled(function, role, name):
@@ -78,13 +106,7 @@ def _address(function, role, name, otherwise, owners):
 
 def python_objective(jac, hess, hessp, args, shape):
     """What the core takes of Python functions beside `fun`: the others, `args`, and what converts results."""
-    if jac is None or jac is False:
-        jac = DIFFERENCES[0]
-    if not (callable(jac) or jac is True or (isinstance(jac, str) and jac in DIFFERENCES)):
-        names = ", ".join(map(repr, DIFFERENCES))
-        raise (ValueError if isinstance(jac, str) else TypeError)(
-            f"jac must be a function, True, None or one of {names}, got {jac!r}"
-        )
+    jac = python_derivative(jac, DIFFERENCES[0])
     for name, function in (("hess", hess), ("hessp", hessp)):
         if function is not None and not callable(function):
             raise TypeError(f"{name} must be a function or None, got {function!r}")
@@ -97,6 +119,18 @@ def python_objective(jac, hess, hessp, args, shape):
         "to_product": _to_array("hessp", "the product", shape, (size,)),
     }
     return jac, hess, hessp, args, converters
+
+
+def python_derivative(jac, differences):
+    """`jac`, or `differences` for None, if it is what goes with a Python function."""
+    if jac is None or jac is False:
+        return differences
+    if not (callable(jac) or jac is True or (isinstance(jac, str) and jac in DIFFERENCES)):
+        names = ", ".join(map(repr, DIFFERENCES))
+        raise (ValueError if isinstance(jac, str) else TypeError)(
+            f"jac must be a function, True, None or one of {names}, got {jac!r}"
+        )
+    return jac
 
 
 def _to_float(value):

@@ -278,12 +278,20 @@ private:
         const double reach = step_->reach();
         if (reach <= std::max(limits_.xtol, eps) * scaled_x_) {
             if (!trial.finite) return Status::not_finite;
-            // Where even so short a step should have shown, and has not, this is no minimum.
-            const bool contradicts = !trial.taken && trial.predicted > 1e3 * eps;
+            const bool contradicts = !trial.taken && shows(trial.predicted);
             return reach <= limits_.xtol * scaled_x_ && !contradicts ? Status::step_small : Status::no_progress;
         }
         if (reduces_by_at_most(eps)) return Status::no_progress;
         return nfev_ >= limits_.max_nfev ? Status::evaluations_spent : Status::running;
+    }
+
+    // Whether a reduction would stand out of the rounding of r, of the size of |J| |x| at least. If there is none then,
+    // even after a very short step, this is no minimum.
+    bool shows(double reduction) const {
+        double size_of_terms = iterate_.length;
+        for (std::size_t j = 0; j < iterate_.x.size(); ++j)
+            size_of_terms += iterate_.norms[j] * std::abs(iterate_.x[j]);
+        return 0.5 * reduction * iterate_.length > 1e3 * eps * size_of_terms;
     }
 
     double scaled_norm_of_x() {
