@@ -1,0 +1,136 @@
+"""Least squares against SciPy, side by side in one process.
+
+Run as ``python benchmarks/least_squares.py``, or with the names of some parts: many, problems. Needs SciPy and numba.
+Results are compared before anything is timed.
+"""
+
+import argparse
+
+import numba
+import numpy as np
+from numba import types
+from scipy.optimize import least_squares
+from side_by_side import Race, cell
+
+import downslope as ds
+from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS
+
+POINTS = 50
+TIMES = np.linspace(0, 4, POINTS)
+DOUBLES = types.CPointer(types.double)
+
+
+@numba.cfunc(types.void(types.intc, types.intc, DOUBLES, DOUBLES, DOUBLES, types.voidptr))
+def decay(m, n, p, values, jac, times):
+    """a exp(-b t) + c, with its Jacobian."""
+    t = numba.carray(times, m, types.double)
+    for i in range(m):
+        e = np.exp(-p[1] * t[i])
+        values[i] = p[0] * e + p[2]
+        jac[3 * i] = e
+        jac[3 * i + 1] = -p[0] * t[i] * e
+        jac[3 * i + 2] = 1.0
+
+
+@numba.cfunc(types.void(types.intc, types.intc, DOUBLES, DOUBLES, DOUBLES, types.voidptr))
+def residuals(m, n, p, r, jac, row):
+    """The same less a row of observations."""
+    data = numba.carray(row, 2 * m, types.double)
+    for i in range(m):
+        t = data[i]
+        e = np.exp(-p[1] * t)
+        r[i] = p[0] * e + p[2] - data[m + i]
+        jac[3 * i] = e
+        jac[3 * i + 1] = -p[0] * t * e
+        jac[3 * i + 2] = 1.0
+
+
+def scipy_fit(y):
+    def fun(p):
+        return p[0] * np.exp(-p[1] * TIMES) + p[2] - y
+
+    def jac(p):
+        e = np.exp(-p[1] * TIMES)
+        return np.stack([e, -p[0] * TIMES * e, np.ones(POINTS)], axis=1)
+
+    return least_squares(fun, START, jac, method="lm", x_scale="jac", ftol=1e-10, xtol=1e-10, gtol=1e-10).x
+
+
+START = np.array([1.0, 1.0, 0.0])
+
+
+def many_rows(count=20_000, looped=500):
+    """The loop over SciPy is timed on the first fits only, and scaled."""
+    rng = np.random.default_rng(0)
+    true = rng.uniform([1, 0.5, -1], [5, 3, 1], (count, 3))
+    Y = true[:, :1] * np.exp(-true[:, 1:2] * TIMES) + true[:, 2:] + 0.05 * rng.standard_normal((count, POINTS))
+    rows = np.hstack([np.broadcast_to(TIMES, Y.shape), Y])
+    starts = np.tile(START, (count, 1))
+
+    def ours():
+        return ds.least_squares_many(residuals, starts, data=rows, n_residuals=POINTS)
+
+    res, (popt, _) = ours(), ds.curve_fit_many(decay, TIMES, Y, START)
+    assert res.success.all() and (popt == res.x).all()
+    looked_up = np.array([scipy_fit(y) for y in Y[:looped]])
+    differ = np.abs(res.x[:looped] / looked_up - 1).max()
+    assert differ < 1e-8, differ
+    race = Race(
+        {
+            "least_squares_many": ours,
+            "on one thread": ours,
+            "curve_fit_many": lambda: ds.curve_fit_many(decay, TIMES, Y, START),
+            "SciPy": lambda: [scipy_fit(y) for y in Y[:looped]],
+        },
+        threads={"on one thread": 1},
+    )
+    print(f"{count:,} fits of a exp(-b t) + c to {POINTS} points, compiled: microseconds a fit")
+    print(f"(the largest relative difference from SciPy is {differ:.0e}, {res.nfev.mean():.1f} evaluations a fit)\n")
+    print(f"{'':<20}     time   times faster than a loop over SciPy")
+    for name in race.seconds:
+        share = looped if name == "SciPy" else count
+        faster = race.ratio("SciPy", name) * share / looped
+        print(f"{name:<20}{cell(race.us(name) / share, 9)}{cell(faster, 20, '.0f', 'x')}")
+
+
+def problem_rows():
+    """Solved problems over the 18 of More, Garbow & Hillstrom from three starts each."""
+    print("Solved of the 18 problems of More, Garbow & Hillstrom from x0, 10 x0 and 100 x0, 54 in all\n")
+    print(f"{'':<14}  exact Jacobian  differences")
+    for side in ("SciPy", "lm", "dogleg", "gauss-newton"):
+        solved = [0, 0]
+        for problem in map(PROBLEMS.get, MORE_GARBOW_HILLSTROM):
+            for factor in (1, 10, 100):
+                for i, options in enumerate(({"jac": problem.jac}, {})):
+                    solved[i] += finds(side, problem, factor * problem.x0, options)
+        print(f"{side:<14}{solved[0]:>16}{solved[1]:>13}")
+
+
+def finds(side, problem, x0, options):
+    with np.errstate(all="ignore"):
+        try:
+            if side == "SciPy":
+                tolerances = dict.fromkeys(("ftol", "xtol", "gtol"), 1e-10)
+                x = least_squares(problem.residuals, x0, method="lm", x_scale="jac", **tolerances, **options).x
+            else:
+                x = ds.least_squares(problem.residuals, x0, method=side, **options).x
+        except ValueError:  # SciPy's, where residuals are not finite at x0
+            return False
+        return bool(problem.fun(x) - problem.minimum <= 1e-8 * max(1, abs(problem.minimum)))
+
+
+PARTS = {"many": many_rows, "problems": problem_rows}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    names = parser.parse_args().parts or PARTS
+    ds.show_config()
+    for name in names:
+        print("\n")
+        PARTS[name]()
+
+
+if __name__ == "__main__":
+    main()
