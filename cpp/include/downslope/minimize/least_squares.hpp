@@ -194,7 +194,8 @@ private:
             return;
         }
         if (scales_itself_)
-            for (std::size_t j = 0; j < scale_.size(); ++j) scale_[j] = iterate_.norms[j] > 0 ? iterate_.norms[j] : 1;
+            for (std::size_t j = 0; j < scale_.size(); ++j)
+                scale_[j] = iterate_.norms[j] >= std::numeric_limits<double>::min() ? iterate_.norms[j] : 1;
         scaled_x_ = scaled_norm_of_x();
         step_->start(scaled_x_);
         linearize();
@@ -221,18 +222,24 @@ private:
         return finite;
     }
 
-    // The model at the iterate. Its gradient may say that this is the end.
-    void linearize() {
+    // Writes J^T r; returns the largest cosine of the angles between r and the columns of J.
+    double gradient_at(const Point& point, double* gradient) const {
         double cosine = 0;
         for (std::int64_t j = 0; j < n_; ++j) {
-            const double norm_of_column = iterate_.norms[size(j)];
-            gradient_[size(j)] = dot(iterate_.jacobian.data() + j * m_, iterate_.r.data(), m_);
-            if (gradient_[size(j)] != 0)
-                cosine = std::max(cosine, std::abs(gradient_[size(j)] / norm_of_column) / iterate_.length);
-            if (scales_itself_) scale_[size(j)] = std::max(scale_[size(j)], norm_of_column);
+            gradient[j] = dot(point.jacobian.data() + j * m_, point.r.data(), m_);
+            if (gradient[j] != 0)
+                cosine = std::max(cosine, std::abs(gradient[j] / point.norms[size(j)]) / point.length);
         }
+        return cosine;
+    }
+
+    // The model at the iterate. Its gradient may say that this is the end.
+    void linearize() {
+        cosine_ = gradient_at(iterate_, gradient_.data());
+        if (scales_itself_)
+            for (std::size_t j = 0; j < scale_.size(); ++j) scale_[j] = std::max(scale_[j], iterate_.norms[j]);
         model_.factorize(iterate_.jacobian.data(), iterate_.norms.data(), scale_.data(), iterate_.r.data());
-        if (cosine <= limits_.gtol)
+        if (cosine_ <= limits_.gtol)
             status_ = Status::gradient_small;
         else
             step_->linearize(model_, iterate_.length);
@@ -254,11 +261,17 @@ private:
         trial.predicted = -(2 * model.slope + model.curvature);
         trial.length = norm(z_.data(), n_);
         trial.finite = has_residuals(objective, trial_);
-        const double growth = trial_.length / iterate_.length;
-        if (trial.finite && trial.predicted > 0) trial.ratio = (1 - growth * growth) / trial.predicted;
-        trial.taken = trial.ratio >= sufficient;
+        const double growth = trial_.length / iterate_.length, reduced = 1 - growth * growth;
+        if (trial.finite && trial.predicted > 0) trial.ratio = reduced / trial.predicted;
+        // Reductions that rounding hides can't tell which point is better; gradients still can.
+        const bool hidden = trial.finite && std::abs(reduced) <= 100 * eps && trial.predicted <= 100 * eps;
+        trial.taken = hidden || trial.ratio >= sufficient;
         if (trial.taken) trial.finite = trial.taken = has_jacobian(objective, trial_, iterate_.x.data());
-        trial.actual = trial.finite ? 1 - growth * growth : -std::numeric_limits<double>::infinity();
+        if (hidden && trial.taken) {
+            trial.taken = gradient_at(trial_, work_.data()) < 0.5 * cosine_;
+            trial.ratio = trial.taken ? 1 : 0;
+        }
+        trial.actual = trial.finite ? reduced : -std::numeric_limits<double>::infinity();
         if (!trial.finite) trial.ratio = 0;
         const bool goes_on = step_->learn(trial);
         if (trial.taken) {
@@ -279,9 +292,10 @@ private:
         if (reach <= std::max(limits_.xtol, eps) * scaled_x_) {
             if (!trial.finite) return Status::not_finite;
             const bool contradicts = !trial.taken && shows(trial.predicted);
-            return reach <= limits_.xtol * scaled_x_ && !contradicts ? Status::step_small : Status::no_progress;
+            return limits_.xtol > 0 && reach <= limits_.xtol * scaled_x_ && !contradicts ? Status::step_small
+                                                                                         : Status::no_progress;
         }
-        if (reduces_by_at_most(eps)) return Status::no_progress;
+        if (!trial.taken && reduces_by_at_most(eps)) return Status::no_progress;
         return nfev_ >= limits_.max_nfev ? Status::evaluations_spent : Status::running;
     }
 
@@ -306,7 +320,7 @@ private:
     Point iterate_, trial_;
     std::vector<double> scale_, gradient_, z_, work_;
     bool scales_itself_;
-    double scaled_x_ = 0;
+    double scaled_x_ = 0, cosine_ = 0;
     Status status_ = Status::running;
 };
 

@@ -44,7 +44,7 @@ public:
     // Takes in what has become of the step. Returns whether there is another one to propose.
     virtual bool learn(const Trial& trial) = 0;
 
-    // About how long the next steps can be.
+    // How long steps at this iterate are, about.
     virtual double reach() const = 0;
 
 protected:
@@ -111,7 +111,7 @@ public:
     }
 
     bool learn(const Trial& trial) override {
-        reach_ = trial.taken ? trial.length : std::numeric_limits<double>::infinity();
+        reach_ = trial.length / share_;
         share_ *= shortened(trial);
         return share_ > least_share;
     }

@@ -46,11 +46,11 @@ public:
         for (std::int64_t j = 0; j < n_; ++j) {
             double* const to = column(j);
             const double* const from = jacobian + j * m_;
-            const double factor = scale[j];
+            const double factor = 1 / scale[j];
             DOWNSLOPE_SIMD
-            for (std::int64_t i = 0; i < m_; ++i) to[i] = from[i] / factor;
+            for (std::int64_t i = 0; i < m_; ++i) to[i] = from[i] * factor;
             std::fill(to + m_, to + rows_, 0.0);
-            norms_[at(j)] = reference_[at(j)] = norms[j] / scale[j];
+            norms_[at(j)] = reference_[at(j)] = norms[j] * factor;
             permutation_[at(j)] = j;
         }
         std::copy_n(b, m_, b_.data());
@@ -114,20 +114,17 @@ private:
         }
         const std::int64_t below = rows_ - j;
         double* const v = column(j) + j;
-        double length = norm(v, below);
-        diagonal_[at(j)] = -length;
+        const double length = norm(v, below);
+        diagonal_[at(j)] = v[0] < 0 ? length : -length;
         if (length == 0) return;
-        if (v[0] < 0) length = -length;
-        diagonal_[at(j)] = -length;
-        DOWNSLOPE_SIMD
-        for (std::int64_t i = 0; i < below; ++i) v[i] /= length;
-        v[0] += 1;
+        v[0] -= diagonal_[at(j)];
+        // H = I - v v^T / (length |v_0|)
+        const auto reflect = [&](double* c) { add_scaled(-(dot(v, c, below) / std::abs(v[0]) / length), v, c, below); };
         for (std::int64_t k = j + 1; k < n_; ++k) {
-            double* const c = column(k) + j;
-            add_scaled(-dot(v, c, below) / v[0], v, c, below);
+            reflect(column(k) + j);
             shorten(k, j);
         }
-        add_scaled(-dot(v, b_.data() + j, below) / v[0], v, b_.data() + j, below);
+        reflect(b_.data() + j);
     }
 
     // What is left of the norm of column k below row j; computed anew where subtracting has lost too many digits.
