@@ -246,7 +246,11 @@ def changed(array, index, value):
 @pytest.mark.parametrize(
     "make, error, message",
     [
-        (lambda: curvature.Dense("H"), TypeError, "H must be an array of real numbers that float64 can hold, got dtype <U1"),
+        (
+            lambda: curvature.Dense("H"),
+            TypeError,
+            "H must be an array of real numbers that float64 can hold, got dtype <U1",
+        ),
         (
             lambda: curvature.Dense(np.eye(2) + 0j),
             TypeError,

@@ -557,7 +557,11 @@ def test_what_is_not_used_warns(method):
     [
         (np.eye(3), ValueError, r"the Hessian that hess returns must have shape \(2, 2\), got \(3, 3\)"),
         (np.ones(4), ValueError, r"the Hessian that hess returns must have shape \(2, 2\), got \(4,\)"),
-        (np.eye(2) * 1j, TypeError, "the Hessian that hess returns must be an array of real numbers .*, got dtype complex128"),
+        (
+            np.eye(2) * 1j,
+            TypeError,
+            "the Hessian that hess returns must be an array of real numbers .*, got dtype complex128",
+        ),
         (None, TypeError, "the Hessian that hess returns must be an array of real numbers .*, got dtype object"),
     ],
 )

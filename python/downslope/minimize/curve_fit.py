@@ -6,7 +6,7 @@ import numpy as np
 
 from downslope.minimize.compiled import compiled
 from downslope.minimize.least_squares import gather, solve, solve_many
-from downslope.validation import boolean, real_array
+from downslope.validation import boolean, float64_array
 
 _OPTIONS = {"method": "lm", "x_scale": "jac", "ftol": 1e-10, "xtol": 1e-10, "gtol": 1e-10, "max_nfev": None}
 _ROLES = ("residuals_and_jacobian", "residuals")
@@ -128,7 +128,7 @@ def curve_fit_many(f, xdata, Y, P0, sigma=None, absolute_sigma=False, jac=None, 
            [2. , 0.5]])
     """
     Y = _values("Y", Y, 2)
-    P0 = real_array("P0", P0)
+    P0 = float64_array("P0", P0)
     if P0.ndim == 1:
         P0 = np.tile(P0, (len(Y), 1))
     if P0.ndim != 2 or len(P0) != len(Y):
@@ -153,13 +153,13 @@ class _Fit:
                 raise TypeError(f"unknown option {name!r}; known are {', '.join(_OPTIONS)}")
         self.f, self.m, self.jac, self.options = f, m, jac, _OPTIONS | options
         self.is_compiled = compiled(f, _ROLES, "f") is not None
-        self.xdata = real_array("xdata", xdata) if isinstance(xdata, (list, tuple, np.ndarray)) else xdata
+        self.xdata = float64_array("xdata", xdata) if isinstance(xdata, (list, tuple, np.ndarray)) else xdata
         self.sigma, self.factor = _sigma(sigma, m)
         if self.is_compiled and self.factor is not None:
             raise TypeError("sigma must not be a matrix where f is compiled: give standard deviations")
 
     def one(self, y, p0):
-        p0 = np.atleast_1d(real_array("p0", p0))
+        p0 = np.atleast_1d(float64_array("p0", p0))
         if p0.ndim != 1:
             raise ValueError(f"p0 must have shape (n,), got {p0.shape}")
         if self.is_compiled:
@@ -185,7 +185,7 @@ class _Fit:
 
 
 def _values(name, given, ndim):
-    array = np.ascontiguousarray(real_array(name, given))
+    array = np.ascontiguousarray(float64_array(name, given))
     if np.ndim(given) != ndim or array.shape[-1] == 0:
         raise ValueError(f"{name} must have shape {'(m,)' if ndim == 1 else '(k, m)'}, got {np.shape(given)}")
     return array
@@ -202,7 +202,7 @@ def _sigma(given, m):
     """Standard deviations, (m,), and of a covariance matrix its Cholesky factor, else None."""
     if given is None:
         return np.ones(m), None
-    sigma = real_array("sigma", given)
+    sigma = float64_array("sigma", given)
     if sigma.shape == (m, m) and m > 1:
         return None, np.linalg.cholesky(_finite("sigma", sigma))
     if sigma.shape not in ((), (1,), (m,)):

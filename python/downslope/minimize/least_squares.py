@@ -6,7 +6,7 @@ from downslope._extension import core
 from downslope.minimize.minimize import start
 from downslope.minimize.objective import CompiledObjective, compiled_pair, python_derivative
 from downslope.minimize.result import OptimizeResult
-from downslope.validation import choice, integer, number, real_array
+from downslope.validation import choice, float64_array, integer, number
 
 METHODS = ("lm", "gauss-newton", "dogleg")
 _ROLES = ("residuals_and_jacobian", "residuals", "jacobian")
@@ -211,7 +211,7 @@ def solve(fun, x0, jac, args, data, m, options, observations=None):
 
 def solve_many(fun, X0, jac, args, data, m, options, observations=None):
     """What `least_squares_many` returns, and each (J^T J)^-1. With `observations`, `data` are shared, y has rows."""
-    X = start("X0", X0) if np.size(X0) else real_array("X0", X0)
+    X = start("X0", X0) if np.size(X0) else float64_array("X0", X0)
     if X.ndim != 2:
         raise ValueError(f"X0 must have one row a problem, shape (k, n), got shape {X.shape}")
     rows = len(X) if observations is None else None
@@ -293,7 +293,7 @@ def _scale(x_scale, shape):
     if isinstance(x_scale, str):
         choice("x_scale", x_scale, ("jac",))
         return []
-    scale = real_array("x_scale", x_scale)
+    scale = float64_array("x_scale", x_scale)
     if scale.shape not in ((), shape):
         raise ValueError(f'x_scale must be "jac", a number or an array of shape {shape}, got shape {scale.shape}')
     if not ((scale > 0) & (scale < np.inf)).all():

@@ -13,17 +13,6 @@
 
 namespace downslope {
 
-// The Euclidean norm, also where squares would overflow or vanish.
-inline double norm(const double* x, std::int64_t n) {
-    const double squares = dot(x, x, n);
-    if (squares > 1e-280 && squares < 1e300) return std::sqrt(squares);
-    const double largest = max_norm(x, n);
-    if (largest == 0 || !std::isfinite(largest)) return largest;
-    double sum = 0;
-    for (std::int64_t i = 0; i < n; ++i) sum += (x[i] / largest) * (x[i] / largest);
-    return largest * std::sqrt(sum);
-}
-
 // All storage is allocated once. Fewer rows than columns are filled up with zeros, so that R is always square.
 class PivotedQR {
 public:
