@@ -36,7 +36,18 @@ private:
     }
 };
 
+// With the number of columns known, the compiler reads them all at once.
+template <int n>
+void transpose_narrow(const double* rows, std::int64_t m, double* columns) {
+    DOWNSLOPE_SIMD
+    for (std::int64_t i = 0; i < m; ++i)
+        for (int j = 0; j < n; ++j) columns[j * m + i] = rows[i * n + j];
+}
+
 void transpose(const double* rows, std::int64_t m, std::int64_t n, double* columns) {
+    if (n == 2) return transpose_narrow<2>(rows, m, columns);
+    if (n == 3) return transpose_narrow<3>(rows, m, columns);
+    if (n == 4) return transpose_narrow<4>(rows, m, columns);
     for (std::int64_t j = 0; j < n; ++j)
         for (std::int64_t i = 0; i < m; ++i) columns[j * m + i] = rows[i * n + j];
 }
