@@ -64,7 +64,7 @@ def curve_fit(f, xdata, ydata, p0, sigma=None, absolute_sigma=False, jac=None, f
     >>> y = 3 * np.exp(-1.3 * t) + 0.05 * np.random.default_rng(0).standard_normal(50)
     >>> popt, pcov = ds.curve_fit(lambda t, a, b: a * np.exp(-b * t), t, y, [1.0, 1.0])
     >>> print(popt.round(2), np.sqrt(np.diag(pcov)).round(2))
-    [2.99 1.29] [0.03 0.02]
+    [3.01 1.32] [0.03 0.02]
     """
     y = _finite("ydata", _values("ydata", ydata, 1))
     fit = _Fit(f, xdata, y.size, sigma, jac, options)
