@@ -105,7 +105,7 @@ def test_certified_fits(model, start):
         """Exact, by a complex step."""
         return np.stack([model(x, *(p + 1e-100j * unit)).imag for unit in np.eye(len(p))], axis=1) / 1e-100
 
-    res = ds.least_squares(lambda p: model(x, *p) - y, numbers(starts[start]), jac, ftol=0, xtol=0)
+    res = ds.least_squares(lambda p: model(x, *p) - y, numbers(starts[start]), jac, ftol=0, xtol=1e-14)
     assert res.success
     assert np.allclose(res.x, numbers(parameters), rtol=1e-8, atol=0)
     assert np.allclose(np.sqrt(np.diag(res.covariance)), numbers(deviations), rtol=1e-7, atol=0)

@@ -268,7 +268,7 @@ private:
         trial.taken = hidden || trial.ratio >= sufficient;
         if (trial.taken) trial.finite = trial.taken = has_jacobian(objective, trial_, iterate_.x.data());
         if (hidden && trial.taken) {
-            trial.taken = gradient_at(trial_, work_.data()) < 0.5 * cosine_;
+            trial.taken = gradient_at(trial_, work_.data()) < 0.9 * cosine_;
             trial.ratio = trial.taken ? 1 : 0;
         }
         trial.actual = trial.finite ? reduced : -std::numeric_limits<double>::infinity();
