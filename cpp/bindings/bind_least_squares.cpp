@@ -226,13 +226,9 @@ template <class Objective>
 py::tuple solve_many_without_gil(const Settings& settings, const Vector& x0, std::int64_t m,
                                  const CompiledResidualFunctions& functions) {
     const std::int64_t count = x0.shape(0), n = x0.shape(1);
-    const int workers = static_cast<int>(std::max<std::int64_t>(std::min<std::int64_t>(all_threads(), count), 1));
-    std::vector<LeastSquares> runs;
-    std::vector<Objective> objectives;
-    for (int worker = 0; worker < workers; ++worker) {
-        runs.push_back(settings.make(m, n));
-        objectives.emplace_back(functions, m, n);
-    }
+    const auto threads = std::max<std::int64_t>(std::min<std::int64_t>(all_threads(), count), 1);
+    std::vector<LeastSquaresWorker<Objective>> workers;
+    for (std::int64_t i = 0; i < threads; ++i) workers.emplace_back(settings.make(m, n), Objective(functions, m, n));
     Vector x({count, n}), cost(count), gradient({count, n}), covariance({count, n, n});
     py::array_t<std::int64_t> nit(count), nfev(count), njev(count), status(count);
     const LeastSquaresResults results{x.mutable_data(),          cost.mutable_data(),  gradient.mutable_data(),
@@ -246,7 +242,7 @@ py::tuple solve_many_without_gil(const Settings& settings, const Vector& x0, std
             const py::gil_scoped_acquire held;
             return interrupts.none();
         };
-        solve_many_least_squares(runs, objectives, starts, count, results, alive);
+        solve_many_least_squares(workers, starts, count, results, alive);
     }
     interrupts.raise();
     return py::make_tuple(x, cost, gradient, covariance, nit, nfev, njev, status);

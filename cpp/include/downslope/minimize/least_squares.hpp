@@ -340,25 +340,34 @@ struct LeastSquaresResults {
     }
 };
 
+// What one thread works with, apart from what others do: cores that write to one cache line wait for each other.
+template <class Objective>
+struct alignas(128) LeastSquaresWorker {
+    LeastSquaresWorker(LeastSquares run_, Objective objective_)
+        : run(std::move(run_)), objective(std::move(objective_)) {}
+    LeastSquares run;
+    Objective objective;
+    Pulse pulse;
+};
+
 // As `solve_many` does it. What has not begun when `alive` ends it all is left as it is.
 template <class Objective, class Alive>
-void solve_many_least_squares(std::vector<LeastSquares>& runs, std::vector<Objective>& objectives, const double* x0,
-                              std::int64_t count, const LeastSquaresResults& results, const Alive& alive) {
+void solve_many_least_squares(std::vector<LeastSquaresWorker<Objective>>& workers, const double* x0, std::int64_t count,
+                              const LeastSquaresResults& results, const Alive& alive) {
     std::atomic<bool> stopped{false};
     const auto ask = [&] {
         if (!stopped && !alive()) stopped = true;
         return !stopped;
     };
-    std::vector<Pulse> pulses(runs.size());
-    const auto solve_one = [&](std::size_t worker, std::int64_t problem) {
+    const auto solve_one = [&](std::size_t number, std::int64_t problem) {
         if (stopped) return;
-        LeastSquares& run = runs[worker];
-        objectives[worker].turn_to(problem);
-        run.solve(
-            x0 + problem * run.n(), objectives[worker], [&] { return worker == 0 ? ask() : !stopped; }, pulses[worker]);
+        auto& [run, objective, pulse] = workers[number];
+        objective.turn_to(problem);
+        const auto goes_on = [&] { return number == 0 ? ask() : !stopped; };
+        run.solve(x0 + problem * run.n(), objective, goes_on, pulse);
         results.take(problem, run);
     };
-    parallel_items(static_cast<int>(runs.size()), count, solve_one, ask);
+    parallel_items(static_cast<int>(workers.size()), count, solve_one, ask);
 }
 
 }  // namespace downslope
