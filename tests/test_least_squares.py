@@ -155,6 +155,11 @@ def test_a_jacobian_without_full_rank(method, shape, rng):
     assert np.isnan(res.residual_std) == (shape[0] <= 5)
 
 
+def test_an_infinite_covariance_stays_so_where_the_fit_is_perfect():
+    res = ds.least_squares(lambda x: np.full(3, x[0] + x[1]), [1.0, -1.0], lambda x: np.ones((3, 2)))
+    assert res.cost == 0 and np.isinf(res.covariance).all()
+
+
 @METHODS
 def test_a_parameter_without_effect_stays(method):
     res = ds.least_squares(lambda x: np.array([x[0] - 1, x[0] - 3]), [5.0, 7.0], method=method)
