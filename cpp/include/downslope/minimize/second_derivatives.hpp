@@ -90,9 +90,11 @@ public:
             }
     }
 
+    // Null if an element is not finite, or so large that products of two would not be.
     const double* finite_hessian() const {
+        constexpr double largest = 0x1p500;
         const auto count = static_cast<std::int64_t>(hessian_.size());
-        return std::isfinite(max_norm(hessian_.data(), count)) ? hessian_.data() : nullptr;
+        return max_norm(hessian_.data(), count) <= largest ? hessian_.data() : nullptr;
     }
 
     void multiply(const double* direction) {

@@ -128,7 +128,8 @@ protected:
         if (is_factored_ || has_cholesky()) return;
         is_convex_ = false;
         const double least = H_.diagonal().minCoeff(), size = H_.cwiseAbs().maxCoeff();
-        const double beta = 1e-3 * std::max(size, std::numeric_limits<double>::min());
+        // Beside a Hessian that vanishes, the gradient gives the size.
+        const double beta = std::max({1e-3 * size, 1e-10 * g_.norm(), std::numeric_limits<double>::min()});
         double shift = least > 0 ? beta : beta - least;
         while (!factorize(shift)) shift *= 2;
     }
