@@ -103,7 +103,7 @@ struct CompiledFunctions {
     }
 };
 
-class CompiledPair {
+class alignas(cache_line) CompiledPair {
 public:
     CompiledPair(const CompiledFunctions& functions, std::int64_t n)
         : gradient_evaluations(functions.gradient == 0 ? 1 : 0), functions_(functions), n_(static_cast<int>(n)) {}

@@ -1,6 +1,7 @@
 // Threads: the only file that names OpenMP. Without OpenMP everything runs on the caller's thread.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -60,16 +61,20 @@ void parallel_tasks(int threads, std::int64_t count, const Body& body) {
     });
 }
 
-// The same for body(worker, item), where a worker is one of the threads. Worker 0 is the caller's thread; when no item
-// is left it calls `meanwhile()` every now and then until the others have ended, too. Neither must throw.
+// The same for body(worker, item), where a worker is one of the threads. Where there are many items a worker takes
+// several neighbours at a time, since what they write often shares cache lines. Worker 0 is the caller's thread; when no
+// item is left it calls `meanwhile()` every now and then until the others have ended, too. Neither must throw.
 template <class Body, class Meanwhile>
 void parallel_items(int threads, std::int64_t count, const Body& body, const Meanwhile& meanwhile) {
+    const std::int64_t share = std::clamp<std::int64_t>(count / (32 * std::int64_t{threads}), 1, 64);
     std::atomic<std::int64_t> next{0};
     std::atomic<int> waiting{0};
     parallel_runs(threads, threads, [&](std::int64_t first, std::int64_t last) {
         // A team that is smaller than asked for leaves several workers' shares to one thread.
         for (std::int64_t worker = first; worker < last; ++worker) {
-            for (std::int64_t item; (item = next++) < count;) body(static_cast<std::size_t>(worker), item);
+            for (std::int64_t item; (item = next.fetch_add(share)) < count;)
+                for (const std::int64_t end = std::min(item + share, count); item < end; ++item)
+                    body(static_cast<std::size_t>(worker), item);
             ++waiting;
         }
         while (first == 0 && waiting < threads) {

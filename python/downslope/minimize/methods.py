@@ -7,7 +7,7 @@ import numpy as np
 
 from downslope._extension import core
 from downslope.rules import OPTIMIZERS
-from downslope.rules.hyperparameters import Schema
+from downslope.rules.hyperparameters import schema
 from downslope.validation import integer, number
 
 # Names that stand for a rule with other defaults.
@@ -116,7 +116,7 @@ def _rule_method(name, options, maxiter):
     group = cls(np.zeros(1), **(defaults | hyper)).param_groups[0]
     return core.RuleMethod(
         cls.rule,
-        Schema(cls.rule).core_values(group)[0],
+        schema(cls.rule).core_values(group)[0],
         weight_decay=group["weight_decay"],
         decoupled_weight_decay=group["decoupled_weight_decay"],
         rates=_rates(group["lr"], maxiter),

@@ -1,11 +1,18 @@
 """What a group of parameters may set: names, defaults and bounds, as the tables of the core have them."""
 
 import math
+from functools import cache
 
 import numpy as np
 
 from downslope._extension import core
 from downslope.validation import boolean, number
+
+
+@cache
+def schema(rule):
+    """The `Schema` of a rule, made once."""
+    return Schema(rule)
 
 
 class Schema:

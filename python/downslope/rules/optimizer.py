@@ -10,7 +10,7 @@ import numpy as np
 from downslope._extension import core
 from downslope.rules import settings as shared_settings
 from downslope.rules.arrays import assign, compute_dtype, computed, parameter_array
-from downslope.rules.hyperparameters import Schema
+from downslope.rules.hyperparameters import schema
 from downslope.rules.loading import load
 from downslope.rules.member import Member, restored
 from downslope.rules.param_group import ParamGroup
@@ -87,8 +87,8 @@ class Optimizer:
         known = [parameter for name, parameter in signature.parameters.items() if name not in ("self", "options")]
         if cls.rule is None or "options" not in signature.parameters:
             return
-        schema = Schema(cls.rule)
-        defaults = {**{name: schema.default(name) for name in schema.names}, **shared_settings.DEFAULTS}
+        table = schema(cls.rule)
+        defaults = {**{name: table.default(name) for name in table.names}, **shared_settings.DEFAULTS}
         options = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
             for name, default in defaults.items()
@@ -111,7 +111,7 @@ class Optimizer:
     def __init__(self, params, **hyper):
         if self.rule is None:
             raise TypeError("Optimizer is only the base of the rules: make an Adam, an SGD, ...")
-        self._schema = Schema(self.rule)
+        self._schema = schema(self.rule)
         defaults = {name: self._schema.default(name) for name in self._schema.names}
         given = {name: hyper.pop(name) for name in shared_settings.DEFAULTS if name in hyper}
         self._defaults = {**defaults, **self._checked(hyper, f"{type(self).__name__}()")}

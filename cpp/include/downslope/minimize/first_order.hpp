@@ -8,6 +8,7 @@
 
 #include "../step/compiled_rule.hpp"
 #include "method.hpp"
+#include "vectors.hpp"
 
 namespace downslope {
 
@@ -59,7 +60,7 @@ public:
 private:
     FirstOrderOptions options_;
     double initial_state_, product_ = 1;
-    std::vector<double> x_, ahead_, state_;
+    Doubles x_, ahead_, state_;
     SerialStep step_;
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "line_search.hpp"
@@ -85,23 +86,41 @@ private:
         pairs_ = std::min(pairs_ + 1, memory_);
     }
 
-    // d = -H g
+    // d = -H g. Most problems by number are tiny, and cost least where the compiler knows their size.
     void set_direction() {
-        double* const d = d_.data();
-        for (std::int64_t i = 0; i < n_; ++i) d[i] = -g_[at(i)];
+        switch (n_) {
+            case 1:
+                return two_loops(std::integral_constant<std::int64_t, 1>());
+            case 2:
+                return two_loops(std::integral_constant<std::int64_t, 2>());
+            case 3:
+                return two_loops(std::integral_constant<std::int64_t, 3>());
+            case 4:
+                return two_loops(std::integral_constant<std::int64_t, 4>());
+            default:
+                return two_loops(n_);
+        }
+    }
+
+    template <class Size>
+    void two_loops(const Size n) {
+        double registers[4];
+        double* const d = std::is_same_v<Size, std::int64_t> ? d_.data() : registers;
+        for (std::int64_t i = 0; i < n; ++i) d[i] = -g_[at(i)];
         std::int64_t slot = next_;
         for (std::int64_t k = 0; k < pairs_; ++k) {
             slot = slot == 0 ? memory_ - 1 : slot - 1;
-            alpha_[at(slot)] = dot(&s_[index(slot)], d, n_);
-            add_scaled(-alpha_[at(slot)], &y_[index(slot)], d, n_);
+            alpha_[at(slot)] = dot(&s_[at(slot * n)], d, n);
+            add_scaled(-alpha_[at(slot)], &y_[at(slot * n)], d, n);
         }
         if (pairs_ > 0)
-            for (std::int64_t i = 0; i < n_; ++i) d[i] *= gamma_;
+            for (std::int64_t i = 0; i < n; ++i) d[i] *= gamma_;
         for (std::int64_t k = 0; k < pairs_; ++k) {
-            const double beta = dot(&y_[index(slot)], d, n_);
-            add_scaled(alpha_[at(slot)] - beta, &s_[index(slot)], d, n_);
+            const double beta = dot(&y_[at(slot * n)], d, n);
+            add_scaled(alpha_[at(slot)] - beta, &s_[at(slot * n)], d, n);
             slot = slot + 1 == memory_ ? 0 : slot + 1;
         }
+        if (d == registers) std::copy_n(d, n_, d_.data());
     }
 
     // Along d from the iterate; if that does not descend, rounding has spoilt the pairs.
@@ -137,7 +156,7 @@ private:
     std::size_t index(std::int64_t slot) const { return static_cast<std::size_t>(slot * n_); }
 
     std::int64_t n_, memory_, pairs_ = 0, next_ = 0;  // the newest pair is the one before next_
-    std::vector<double> x_, trial_, g_, d_, s_, y_, alpha_;
+    Doubles x_, trial_, g_, d_, s_, y_, alpha_;
     double f_ = 0, gamma_ = 1, search_slope_ = 0;
     bool searching_ = false;
     LineSearch search_;

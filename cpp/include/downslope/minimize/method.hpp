@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "../status.hpp"
+#include "vectors.hpp"
 
 namespace downslope {
 
@@ -18,7 +19,7 @@ enum class Want { objective, gradient, hessian, product, nothing };
 // The form in which a method uses second derivatives.
 enum class Curvature { unused, matrix, products };
 
-class Method {
+class alignas(cache_line) Method {
 public:
     virtual ~Method() = default;
 

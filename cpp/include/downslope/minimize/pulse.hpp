@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <chrono>
 
+#include "vectors.hpp"
+
 namespace downslope {
 
 // Says every millisecond or so that it is time to look around. Reading the clock costs as much as a small turn of the
 // loop, so it is read once in as many turns as lately took a fraction of that, but not in more than a few hundred:
 // turns may become slow all at once.
-class Pulse {
+class alignas(cache_line) Pulse {
 public:
     using Clock = std::chrono::steady_clock;
 

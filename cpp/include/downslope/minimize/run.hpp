@@ -22,7 +22,7 @@ struct Limits {
     double gtol, ftol, xtol, max_seconds;
 };
 
-class Run {
+class alignas(cache_line) Run {
 public:
     Run(std::unique_ptr<Method> method, std::int64_t n, const Limits& limits, const Hessians& hessians)
         : method_(std::move(method)),
@@ -62,9 +62,9 @@ public:
         nfev_ += evaluations;
         ++njev_;
         at_iterate_ = false;
-        const double largest = max_norm(gradient(), n_);
+        latest_gradient_ = gradient_.data();
+        const double largest = max_norm(latest_gradient_, n_);
         const bool finite = std::isfinite(f) && std::isfinite(largest);
-        latest_gradient_ = gradient();
         // Among values that differ by rounding alone, a gradient that is small enough decides.
         const double highest = largest <= limits_.gtol ? best_f_ + rounding_of(best_f_) : best_f_;
         if (njev_ == 1 || (finite && !(f > highest))) keep_as_best(point(), f);
@@ -115,8 +115,8 @@ public:
     std::int64_t nfev() const { return nfev_; }
     std::int64_t njev() const { return njev_; }
     std::int64_t nhev() const { return nhev_; }
-    const std::vector<double>& best_x() const { return best_x_; }
-    const std::vector<double>& best_gradient() const { return best_gradient_; }
+    const Doubles& best_x() const { return best_x_; }
+    const Doubles& best_gradient() const { return best_gradient_; }
     double best_f() const { return best_f_; }
     const Limits& limits() const { return limits_; }
 
@@ -193,7 +193,7 @@ private:
     Limits limits_;
     SecondDerivatives second_;
     std::int64_t n_, nit_ = 0, nfev_ = 0, njev_ = 0, nhev_ = 0;
-    std::vector<double> gradient_, best_x_, best_gradient_, previous_;
+    Doubles gradient_, best_x_, best_gradient_, previous_;
     const double* latest_gradient_ = nullptr;
     double f_ = 0, best_f_ = 0;
     bool begun_ = false, at_iterate_ = false;

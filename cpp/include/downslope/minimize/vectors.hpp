@@ -8,10 +8,27 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <new>
+#include <vector>
 
 #include "../parallel.hpp"
 
 namespace downslope {
+
+// Storage whose cache lines nothing else shares: small vectors of two threads on one line would slow both down.
+inline constexpr std::size_t cache_line = 128;  // processors fetch lines of 64 bytes in pairs
+template <class T>
+struct OwnLines {
+    using value_type = T;
+    T* allocate(std::size_t n) {
+        const std::size_t bytes = (n * sizeof(T) + cache_line - 1) / cache_line * cache_line;
+        return static_cast<T*>(::operator new(bytes, std::align_val_t(cache_line)));
+    }
+    void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t(cache_line)); }
+    friend bool operator==(const OwnLines&, const OwnLines&) { return true; }
+    friend bool operator!=(const OwnLines&, const OwnLines&) { return false; }
+};
+using Doubles = std::vector<double, OwnLines<double>>;
 
 // Added up in eight lanes, which vector units of every width can share, and what is left one after the other.
 inline double dot(const double* a, const double* b, std::int64_t n) {
