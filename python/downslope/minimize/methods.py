@@ -1,9 +1,9 @@
 """Methods by their names: what each is in the core, and which options it takes."""
 
+import inspect
 import math
 from collections.abc import Mapping
-
-import numpy as np
+from functools import cache
 
 from downslope._extension import core
 from downslope.rules import OPTIMIZERS
@@ -106,20 +106,27 @@ def _trust_region(name, options):
     return core.TrustRegionMethod(name.removeprefix("trust-"), initial, most)
 
 
+@cache
+def _defaults(cls):
+    """Of the rule's own hyper-parameters, and of weight decay."""
+    shown = inspect.signature(cls).parameters
+    names = dict.fromkeys(row[0].partition("[")[0] for row in core.rule_table(cls.rule))
+    return {name: shown[name].default for name in (*names, "weight_decay", "decoupled_weight_decay")}
+
+
 def _rule_method(name, options, maxiter):
-    cls, defaults = _RULES[name]
-    rows = dict.fromkeys(row[0].partition("[")[0] for row in core.rule_table(cls.rule))
-    fields = (*rows, "weight_decay", "decoupled_weight_decay")
-    hyper = {key: options.pop(key) for key in fields if key in options}
-    _refuse(options, fields, name)
-    # An optimizer of the rule knows the defaults and checks what is given.
-    group = cls(np.zeros(1), **(defaults | hyper)).param_groups[0]
+    cls, aliased = _RULES[name]
+    table, values = schema(cls.rule), {**_defaults(cls), **aliased}
+    given = {key: options.pop(key) for key in values if key in options}
+    _refuse(options, values, name)
+    values |= {key: table.check(key, value) for key, value in given.items()}
+    cls._check_group(values, None)
     return core.RuleMethod(
         cls.rule,
-        schema(cls.rule).core_values(group)[0],
-        weight_decay=group["weight_decay"],
-        decoupled_weight_decay=group["decoupled_weight_decay"],
-        rates=_rates(group["lr"], maxiter),
+        table.hyper_values(values),
+        weight_decay=values["weight_decay"],
+        decoupled_weight_decay=values["decoupled_weight_decay"],
+        rates=_rates(values["lr"], maxiter),
     )
 
 

@@ -49,7 +49,11 @@ class Schema:
 
     def core_values(self, group):
         """The values of a group as the core takes them: two lists, for the rule and for the options."""
-        return [_to_core(group, row) for row in self._hyper], [_to_core(group, row) for row in self._options]
+        return self.hyper_values(group), [_to_core(group, row) for row in self._options]
+
+    def hyper_values(self, group):
+        """The first of them."""
+        return [_to_core(group, row) for row in self._hyper]
 
 
 def _check(value, name, default, kind, lower, upper, includes_upper):

@@ -63,7 +63,7 @@ def _group(optimizer, saved, mine):
         raise ValueError(f"state_dict lacks the hyper-parameters {missing}")
     try:
         checked = optimizer._checked(settings, "a group")
-        optimizer._check_group(checked)
+        optimizer._check_group(checked, optimizer.state_dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(f"state_dict: {error}") from error
     return checked

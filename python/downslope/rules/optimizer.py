@@ -504,7 +504,8 @@ class Optimizer:
 
     # ---- inside ----
 
-    def _check_group(self, values):
+    @staticmethod
+    def _check_group(values, state_dtype):
         """For rules whose hyper-parameters must also fit each other."""
 
     def _checked(self, settings, where):
@@ -531,7 +532,7 @@ class Optimizer:
         for arrays, settings in groups:
             added += [(array, len(values)) for array in arrays]
             values.append({**self._defaults, **self._checked(settings, "a group of params")})
-            self._check_group(values[-1])
+            self._check_group(values[-1], self.state_dtype)
         # Before state is made that fits them.
         labels = structure.labels[len(self._members) :]
         read = [parameter_array(f"params{label}", array) for label, (array, _) in zip(labels, added, strict=True)]
@@ -557,7 +558,7 @@ class Optimizer:
         """Check and set hyper-parameters of a group; with them, the state may need more slots or fewer."""
         with self._stepper:
             new = {**self._values[index], **self._checked(changes, "a parameter group")}
-            self._check_group(new)
+            self._check_group(new, self.state_dtype)
             values = [new if i == index else group for i, group in enumerate(self._values)]
             if self._stepper.set_group(index, self._schema.core_values(new)):
                 self._values = values

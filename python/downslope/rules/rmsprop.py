@@ -57,9 +57,10 @@ class RMSprop(Optimizer):
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8, momentum=0.0, centered=False, **options):
         super().__init__(params, lr=lr, alpha=alpha, eps=eps, momentum=momentum, centered=centered, **options)
 
-    def _check_group(self, values):
-        if values["centered"] and self.state_dtype is not None:
+    @staticmethod
+    def _check_group(values, state_dtype):
+        if values["centered"] and state_dtype is not None:
             raise ValueError(
-                f"centered must be False with state_dtype={self.state_dtype!r}: the variance is the difference of two "
+                f"centered must be False with state_dtype={state_dtype!r}: the variance is the difference of two "
                 "averages, and rounding them would make it zero"
             )

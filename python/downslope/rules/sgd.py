@@ -55,7 +55,8 @@ class SGD(Optimizer):
     def __init__(self, params, lr=1e-2, momentum=0.0, dampening=0.0, nesterov=False, **options):
         super().__init__(params, lr=lr, momentum=momentum, dampening=dampening, nesterov=nesterov, **options)
 
-    def _check_group(self, values):
+    @staticmethod
+    def _check_group(values, state_dtype):
         if values["nesterov"] and values["momentum"] <= 0:
             raise ValueError(f"nesterov=True needs momentum > 0, got {values['momentum']}")
         if values["nesterov"] and values["dampening"] != 0:
