@@ -24,7 +24,7 @@ struct Limits {
 
 class alignas(cache_line) Run {
 public:
-    Run(std::unique_ptr<Method> method, std::int64_t n, const Limits& limits, const Hessians& hessians)
+    Run(std::unique_ptr<Method> method, std::int64_t n, const Limits& limits, const Hessians& hessians = {})
         : method_(std::move(method)),
           limits_(limits),
           second_(n, method_->uses(), hessians),

@@ -3,39 +3,39 @@
 
 #include <cmath>
 #include <cstdint>
+#include <stdexcept>
+#include <type_traits>
 
 #include "pulse.hpp"
 #include "run.hpp"
 
 namespace downslope {
 
-// Evaluates what the run wants. Returns whether that has completed an iteration.
+// Whether an objective has what methods of the second order ask for.
+template <class Objective, class = void>
+inline constexpr bool has_second_order = false;
+template <class Objective>
+inline constexpr bool has_second_order<Objective, std::void_t<decltype(Objective::gradient_evaluations)>> = true;
+
+// What the run wants; returns whether that has completed an iteration.
 template <class Objective>
 bool evaluate(Run& run, Objective& fun) {
-    if (run.wants() == Want::objective)  // all that most methods ever want
-        return run.tell(fun(run.point(), run.gradient()), fun.evaluations);
-    switch (run.wants()) {
-        case Want::gradient:
-            fun.gradient(run.point(), run.gradient());
-            run.tell_gradient(fun.gradient_evaluations);
-            return false;
-        case Want::hessian:
-            fun.hessian(run.point(), run.hessian());
-            run.tell_hessian();
-            return false;
-        case Want::product:
-            fun.product(run.point(), run.direction(), run.product());
-            run.tell_product();
-            return false;
-        default:
-            return false;
+    if (run.wants() == Want::objective) return run.tell(fun(run.point(), run.gradient()), fun.evaluations);
+    if constexpr (!has_second_order<Objective>) {
+        throw std::logic_error("a method of the second order needs an objective with gradient, hessian and product");
+    } else if (run.wants() == Want::gradient) {
+        fun.gradient(run.point(), run.gradient());
+        run.tell_gradient(fun.gradient_evaluations);
+    } else if (run.wants() == Want::hessian) {
+        fun.hessian(run.point(), run.hessian());
+        run.tell_hessian();
+    } else if (run.wants() == Want::product) {
+        fun.product(run.point(), run.direction(), run.product());
+        run.tell_product();
     }
+    return false;
 }
 
-// An objective is a callable double(const double* x, double* gradient), with a member `evaluations`, how often one call
-// evaluates the function. For methods of the second order it has gradient(x, gradient), with `gradient_evaluations`,
-// hessian(x, hessian) and product(x, direction, product), too. `observe(run)` is called after each iteration, and may
-// stop the run; `alive()` every few milliseconds, and tells whether to go on.
 template <class Objective, class Observer, class Alive>
 void solve(Run& run, Objective& fun, const Observer& observe, const Alive& alive, Pulse& pulse) {
     const bool is_timed = std::isfinite(run.limits().max_seconds);
