@@ -36,6 +36,10 @@ bool evaluate(Run& run, Objective& fun) {
     return false;
 }
 
+// An objective is a callable double(const double* x, double* gradient), with a member `evaluations`, how often one call
+// evaluates the function. For methods of the second order it has gradient(x, gradient), with `gradient_evaluations`,
+// hessian(x, hessian) and product(x, direction, product), too. `observe(run)` is called after each iteration, and may
+// stop the run; `alive()` every few milliseconds, and tells whether to go on.
 template <class Objective, class Observer, class Alive>
 void solve(Run& run, Objective& fun, const Observer& observe, const Alive& alive, Pulse& pulse) {
     const bool is_timed = std::isfinite(run.limits().max_seconds);
