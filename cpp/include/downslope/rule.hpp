@@ -84,18 +84,21 @@ struct Rule {
 };
 
 // a^exponent and b^exponent for an integer exponent >= 0, by squaring, so that no two mathematical libraries can
-// differ; both in one loop, which takes little longer than for one.
-constexpr std::pair<double, double> powers(double a, double b, std::int64_t exponent) {
-    double result_a = 1, result_b = 1;
-    for (; exponent > 0; exponent /= 2) {
-        // An exact factor of 1 costs less than a branch that nobody can foresee.
-        const double factors_a[] = {1, a}, factors_b[] = {1, b};
-        result_a *= factors_a[exponent % 2], a *= a;
-        result_b *= factors_b[exponent % 2], b *= b;
-    }
-    return {result_a, result_b};
+// differ. A loop that steps one small problem would spend more time on this than on the step itself; so both powers
+// share two lanes, an exact factor of 1 stands in for a branch that nobody can foresee, and bits are taken by eight.
+inline std::pair<double, double> powers(double a, double b, std::int64_t exponent) {
+    using Pair [[gnu::vector_size(2 * sizeof(double))]] = double;
+    Pair result = {1, 1}, factors[] = {{1, 1}, {a, b}};
+    auto bits = static_cast<std::uint64_t>(exponent);
+    do {
+        for (int k = 0; k < 8; ++k, bits /= 2) {
+            result *= factors[bits % 2];
+            factors[1] *= factors[1];
+        }
+    } while (bits > 0);
+    return {result[0], result[1]};
 }
-constexpr double power(double base, std::int64_t exponent) { return powers(base, 1, exponent).first; }
+inline double power(double base, std::int64_t exponent) { return powers(base, 1, exponent).first; }
 
 // The larger one, and NaN if either is NaN, as numpy.maximum.
 template <class T>

@@ -24,21 +24,20 @@ class FirstOrder final : public Method {
 public:
     FirstOrder(std::int64_t n, FirstOrderOptions options)
         : options_(std::move(options)),
-          initial_state_(options_.rule->initial_state(options_.hyper)),
           x_(static_cast<std::size_t>(n)),
           ahead_(options_.rule->look_ahead == nullptr ? 0 : x_.size()),
           state_(x_.size() * options_.rule->slots.size()),
-          step_{x_.data(), nullptr,   state_.data(),         n,
-                0,         &product_, options_.weight_decay, options_.decoupled_weight_decay} {}
+          step_{x_.data(), state_.data(), n, {}, options_.decoupled_weight_decay ? 0 : options_.weight_decay, 1} {}
     FirstOrder(const FirstOrder&) = delete;
     FirstOrder& operator=(const FirstOrder&) = delete;
 
     void start(const double* x0) override {
         std::copy_n(x0, x_.size(), x_.data());
         std::copy_n(x0, ahead_.size(), ahead_.data());
-        std::fill(state_.begin(), state_.end(), initial_state_);
-        step_.t = 0;
+        std::fill(state_.begin(), state_.end(), options_.rule->initial_state(options_.hyper));
+        t_ = 0;
         product_ = 1;
+        prepare_next();
     }
 
     const double* point() const override { return ahead_.empty() ? x_.data() : ahead_.data(); }
@@ -49,17 +48,24 @@ public:
     }
 
     void advance(const double* gradient) override {
-        const std::vector<double>& rates = options_.rates;
-        if (!rates.empty()) options_.hyper[0] = rates[std::min(static_cast<std::size_t>(step_.t), rates.size() - 1)];
-        ++step_.t;
-        step_.g = gradient;
-        options_.rule->step(options_.hyper, step_);
+        options_.rule->step(step_, gradient);
         if (!ahead_.empty()) options_.rule->look_ahead(options_.hyper, step_, ahead_.data());
+        prepare_next();
     }
 
 private:
+    // Ahead of the evaluation that the next step waits for, so that the processor does both at once.
+    void prepare_next() {
+        const std::vector<double>& rates = options_.rates;
+        if (!rates.empty()) options_.hyper[0] = rates[std::min(static_cast<std::size_t>(t_), rates.size() - 1)];
+        options_.rule->prepare[static_cast<std::size_t>(Compute::float64)](options_.hyper, ++t_, product_,
+                                                                           step_.coefficients);
+        if (options_.decoupled_weight_decay) step_.shrink = 1 - options_.hyper[0] * options_.weight_decay;
+    }
+
     FirstOrderOptions options_;
-    double initial_state_, product_ = 1;
+    std::int64_t t_ = 0;  // of the step that is prepared
+    double product_ = 1;
     Doubles x_, ahead_, state_;
     SerialStep step_;
 };

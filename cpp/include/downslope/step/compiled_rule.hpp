@@ -22,15 +22,14 @@ struct alignas(8) CoefficientBytes {
     std::byte bytes[capacity];
 };
 
-// The operands of a step that needs no jobs, tiles or threads.
+// The operands of a step on one float64 array that needs no jobs, tiles or threads. Slots lie one behind the other;
+// `weight_decay` is the coupled one, and decoupled decay the factor `shrink`.
 struct SerialStep {
     double* p;
-    const double* g;
     double* state;
-    std::int64_t n, t;
-    double* product;
-    double weight_decay;
-    bool decoupled_weight_decay;
+    std::int64_t n;
+    CoefficientBytes coefficients;
+    double weight_decay, shrink;
 };
 
 // Hyper-parameters are values in the order of `hyper_parameters`.
@@ -44,9 +43,9 @@ struct CompiledRule {
     // Both by the compute type; the kernels also by how state is stored, and whether they know what surrounds a rule.
     void (*prepare[2])(const std::vector<double>& values, std::int64_t t, double& product, CoefficientBytes& out);
     Kernel kernels[2][3][2];
-    // For a loop that steps one float64 array itself: step t of n elements, whose slots lie one behind the other; and
-    // where it is to take the gradient, unless that is nullptr, which means at the parameter.
-    void (*step)(const std::vector<double>& values, const SerialStep& step);
+    // For a loop that steps one array itself; and where it is to take the gradient, unless that is nullptr, which means
+    // at the parameter.
+    void (*step)(const SerialStep& step, const double* g);
     void (*look_ahead)(const std::vector<double>& values, const SerialStep& step, double* out);
 
     Kernel kernel(Compute compute, StateStorage state, bool general) const {
@@ -54,12 +53,15 @@ struct CompiledRule {
     }
 };
 
+template <class Rule, std::size_t... i>
+typename Rule::Hyper hyper_from(const std::vector<double>& values, std::index_sequence<i...>) {
+    typename Rule::Hyper hyper;
+    ((hyper.*(Rule::hyper_parameters[i].member) = values[i]), ...);
+    return hyper;
+}
 template <class Rule>
 typename Rule::Hyper hyper_from(const std::vector<double>& values) {
-    typename Rule::Hyper hyper;
-    for (std::size_t i = 0; i < std::size(Rule::hyper_parameters); ++i)
-        hyper.*(Rule::hyper_parameters[i].member) = values[i];
-    return hyper;
+    return hyper_from<Rule>(values, std::make_index_sequence<std::size(Rule::hyper_parameters)>());
 }
 
 template <class Rule, class T>
@@ -79,19 +81,19 @@ void prepare_into(const std::vector<double>& values, std::int64_t t, double& pro
 }
 
 template <class Rule>
-void step_serially(const std::vector<double>& values, const SerialStep& step) {
+void step_serially(const SerialStep& step, const double* g) {
     constexpr auto slots = std::make_index_sequence<Rule::slots.size()>();
-    const auto coefficients = prepared<Rule, double>(values, step.t, *step.product);
+    const auto& coefficients =
+        *reinterpret_cast<const typename Rule::template Coefficients<double>*>(step.coefficients.bytes);
     typename NativeState<Rule, double>::Elements state{};
     for (std::size_t k = 0; k < Rule::slots.size(); ++k)
         state.slot[k] = step.state + static_cast<std::int64_t>(k) * step.n;
     const auto n = static_cast<std::int32_t>(step.n);
-    Surroundings<double> around{1, infinity, 1, 0, 1, 0};
-    if (step.weight_decay == 0)
-        return update_elements<Rule, double, false>(coefficients, around, step.p, step.g, state, n, slots);
-    (step.decoupled_weight_decay ? around.shrink : around.weight_decay) =
-        step.decoupled_weight_decay ? 1 - values[0] * step.weight_decay : step.weight_decay;
-    update_elements<Rule, double, true>(coefficients, around, step.p, step.g, state, n, slots);
+    const Surroundings<double> around{1, infinity, 1, step.weight_decay, step.shrink, 0};
+    if (step.weight_decay == 0 && step.shrink == 1)
+        update_elements<Rule, double, false>(coefficients, around, step.p, g, state, n, slots);
+    else
+        update_elements<Rule, double, true>(coefficients, around, step.p, g, state, n, slots);
 }
 
 template <class Rule>
