@@ -101,6 +101,6 @@ int main() {
     }
     for (float x : q) std::printf("%.9g\n", static_cast<double>(x));
 
-    minimize(std::make_unique<LBFGS>(2, 10));
+    minimize(make_lbfgs(2, 10));
     minimize(std::make_unique<FirstOrder>(2, FirstOrderOptions{rule, values}));
 }

@@ -47,7 +47,7 @@ struct RuleOptions : MethodOptions {
 struct LBFGSOptions : MethodOptions {
     std::int64_t memory;
     std::unique_ptr<Method> make(std::int64_t n, const Hessians&) const override {
-        return std::make_unique<LBFGS>(n, memory);
+        return make_lbfgs(n, memory);
     }
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -14,10 +15,11 @@
 
 namespace downslope {
 
+// Size: std::int64_t, or an integral constant where the compiler knows how many variables there are.
+template <class Size>
 class LBFGS final : public Method {
 public:
-    // `memory`: how many pairs of differences approximate the inverse Hessian, at least 1.
-    LBFGS(std::int64_t n, std::int64_t memory)
+    LBFGS(Size n, std::int64_t memory)
         : n_(n), memory_(memory), x_(size()), trial_(size()), g_(size()), d_(size()) {}
 
     void start(const double* x0) override {
@@ -64,16 +66,18 @@ public:
     }
 
 private:
+    static constexpr bool is_fixed = !std::is_same_v<Size, std::int64_t>;
+
     std::size_t size() const { return static_cast<std::size_t>(n_); }
 
     // The step from x to the trial point has changed the gradient from g to this. Pairs are kept scaled to s.y = 1,
     // which leaves H as it is and saves the rho of the book.
     void remember(const double* gradient) {
         if (s_.empty()) {
-            s_.resize(size() * static_cast<std::size_t>(memory_)), y_.resize(s_.size());
-            alpha_.resize(static_cast<std::size_t>(memory_));
+            s_.resize(size() * at(memory_)), y_.resize(s_.size());
+            cross_.resize(at(memory_)), alpha_.resize(at(memory_));
         }
-        double *s = &s_[index(next_)], *y = &y_[index(next_)];
+        double *s = pair(s_, next_), *y = pair(y_, next_);
         for (std::int64_t i = 0; i < n_; ++i) s[i] = trial_[at(i)] - x_[at(i)], y[i] = gradient[i] - g_[at(i)];
         const double sy = dot(s, y, n_), yy = dot(y, y, n_), scale = 1 / std::sqrt(sy);
         // Without positive curvature along s the approximation would not stay positive definite.
@@ -81,46 +85,45 @@ private:
             !std::isfinite(scale))
             return;
         for (std::int64_t i = 0; i < n_; ++i) s[i] *= scale, y[i] *= scale;
+        cross_[at(next_)] = dot(pair(s_, older(next_)), y, n_);
         gamma_ = sy / yy;
-        next_ = next_ + 1 == memory_ ? 0 : next_ + 1;
+        next_ = newer(next_);
         pairs_ = std::min(pairs_ + 1, memory_);
     }
 
-    // d = -H g. Most problems by number are tiny, and cost least where the compiler knows their size.
+    // d = -H g. The two loops of the book, but a pair's product with d is taken before the last pair has changed d, and
+    // set right by a product that is known: so only numbers wait for one another, not vectors.
     void set_direction() {
-        switch (n_) {
-            case 1:
-                return two_loops(std::integral_constant<std::int64_t, 1>());
-            case 2:
-                return two_loops(std::integral_constant<std::int64_t, 2>());
-            case 3:
-                return two_loops(std::integral_constant<std::int64_t, 3>());
-            case 4:
-                return two_loops(std::integral_constant<std::int64_t, 4>());
-            default:
-                return two_loops(n_);
+        double registers[4];
+        double* const d = is_fixed ? registers : d_.data();
+        for (std::int64_t i = 0; i < n_; ++i) d[i] = -g_[at(i)];
+        if (pairs_ > 0) {
+            std::int64_t slot = older(next_);
+            double alpha = alpha_[at(slot)] = dot(pair(s_, slot), d, n_);
+            for (std::int64_t k = 1; k < pairs_; ++k) {
+                const std::int64_t next = older(slot);
+                const double product = dot(pair(s_, next), d, n_);
+                add(-alpha, pair(y_, slot), d);
+                alpha = alpha_[at(next)] = product - alpha * cross_[at(slot)];
+                slot = next;
+            }
+            add(-alpha, pair(y_, slot), d);
+            for (std::int64_t i = 0; i < n_; ++i) d[i] *= gamma_;
+            double rest = alpha - dot(pair(y_, slot), d, n_);  // alpha - beta
+            for (std::int64_t k = 1; k < pairs_; ++k) {
+                const std::int64_t next = newer(slot);
+                const double product = dot(pair(y_, next), d, n_);
+                add(rest, pair(s_, slot), d);
+                rest = (alpha_[at(next)] - product) - rest * cross_[at(next)];
+                slot = next;
+            }
+            add(rest, pair(s_, slot), d);
         }
+        if (is_fixed) std::copy_n(d, n_, d_.data());
     }
 
-    template <class Size>
-    void two_loops(const Size n) {
-        double registers[4];
-        double* const d = std::is_same_v<Size, std::int64_t> ? d_.data() : registers;
-        for (std::int64_t i = 0; i < n; ++i) d[i] = -g_[at(i)];
-        std::int64_t slot = next_;
-        for (std::int64_t k = 0; k < pairs_; ++k) {
-            slot = slot == 0 ? memory_ - 1 : slot - 1;
-            alpha_[at(slot)] = dot(&s_[at(slot * n)], d, n);
-            add_scaled(-alpha_[at(slot)], &y_[at(slot * n)], d, n);
-        }
-        if (pairs_ > 0)
-            for (std::int64_t i = 0; i < n; ++i) d[i] *= gamma_;
-        for (std::int64_t k = 0; k < pairs_; ++k) {
-            const double beta = dot(&y_[at(slot * n)], d, n);
-            add_scaled(alpha_[at(slot)] - beta, &s_[at(slot * n)], d, n);
-            slot = slot + 1 == memory_ ? 0 : slot + 1;
-        }
-        if (d == registers) std::copy_n(d, n_, d_.data());
+    void add(double a, const double* x, double* d) const {
+        for (std::int64_t i = 0; i < n_; ++i) d[i] += a * x[i];
     }
 
     // Along d from the iterate; if that does not descend, rounding has spoilt the pairs.
@@ -139,7 +142,6 @@ private:
 
     Outcome go_to_trial() {
         const double step = search_.step();
-        DOWNSLOPE_SIMD
         for (std::int64_t i = 0; i < n_; ++i) trial_[at(i)] = x_[at(i)] + step * d_[at(i)];
         return Outcome::wants_more;
     }
@@ -153,13 +155,36 @@ private:
     }
 
     static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
-    std::size_t index(std::int64_t slot) const { return static_cast<std::size_t>(slot * n_); }
+    double* pair(Doubles& pairs, std::int64_t slot) const { return pairs.data() + slot * n_; }
+    std::int64_t older(std::int64_t slot) const { return slot == 0 ? memory_ - 1 : slot - 1; }
+    std::int64_t newer(std::int64_t slot) const { return slot + 1 == memory_ ? 0 : slot + 1; }
 
-    std::int64_t n_, memory_, pairs_ = 0, next_ = 0;  // the newest pair is the one before next_
-    Doubles x_, trial_, g_, d_, s_, y_, alpha_;
+    Size n_;
+    std::int64_t memory_, pairs_ = 0, next_ = 0;  // the newest pair is the one before next_
+    Doubles x_, trial_, g_, d_, s_, y_, cross_, alpha_;  // cross: y and the s before it
     double f_ = 0, gamma_ = 1, search_slope_ = 0;
     bool searching_ = false;
     LineSearch search_;
 };
+
+// `memory`: how many pairs of differences approximate the inverse Hessian, at least 1. Most problems by number are
+// tiny, and cost least where the compiler knows their size.
+inline std::unique_ptr<Method> make_lbfgs(std::int64_t n, std::int64_t memory) {
+    const auto fixed = [&](auto size) -> std::unique_ptr<Method> {
+        return std::make_unique<LBFGS<decltype(size)>>(size, memory);
+    };
+    switch (n) {
+        case 1:
+            return fixed(std::integral_constant<std::int64_t, 1>());
+        case 2:
+            return fixed(std::integral_constant<std::int64_t, 2>());
+        case 3:
+            return fixed(std::integral_constant<std::int64_t, 3>());
+        case 4:
+            return fixed(std::integral_constant<std::int64_t, 4>());
+        default:
+            return std::make_unique<LBFGS<std::int64_t>>(n, memory);
+    }
+}
 
 }  // namespace downslope
