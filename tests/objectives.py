@@ -1,4 +1,4 @@
-"""One objective for tests of the loops, in every form that they take; all give the same bits."""
+"""Objectives for tests of the loops; all forms of Rosenbrock's give the same bits."""
 
 import ctypes
 import subprocess
@@ -21,6 +21,24 @@ def value(x, a=1.0, b=100.0):
 
 def gradient(x, a=1.0, b=100.0):
     return rosenbrock(x, a, b)[1]
+
+
+def square(x):
+    return float(np.sum(x * x)), 2 * x
+
+
+def waves(x):
+    return float(np.sum(np.sin(3 * x) + x * x)), 3 * np.cos(3 * x) + 2 * x
+
+
+def recording(fun, points):
+    """The same function, which writes down where it is called."""
+
+    def recorded(x, *args):
+        points.append(x.copy())
+        return fun(x, *args)
+
+    return recorded
 
 
 def rows(X, index, constants=None):
