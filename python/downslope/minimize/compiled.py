@@ -9,6 +9,7 @@ import re
 import sys
 from _ctypes import FUNCFLAG_PYTHONAPI, _Pointer
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -119,6 +120,7 @@ def _type(text):
     return " ".join(words)
 
 
+@lru_cache(maxsize=64)  # the same few, solve after solve
 def _types(signature):
     """The types of the result and of each parameter; None if the text is no signature."""
     found = re.fullmatch(r"([^()]*)\(([^()]*)\)\s*", signature)
