@@ -46,9 +46,7 @@ struct RuleOptions : MethodOptions {
 
 struct LBFGSOptions : MethodOptions {
     std::int64_t memory;
-    std::unique_ptr<Method> make(std::int64_t n, const Hessians&) const override {
-        return make_lbfgs(n, memory);
-    }
+    std::unique_ptr<Method> make(std::int64_t n, const Hessians&) const override { return make_lbfgs(n, memory); }
 };
 
 // A method of the second order is a loop, with a line search or a trust region, around a subproblem.
@@ -435,8 +433,9 @@ void bind_minimize(py::module_& module) {
         .def("results", &NumpyBatch::results);
 
     module.def("status_message", [](int status) { return message_of(static_cast<Status>(status)); }, py::arg("status"));
-    module.def(
-        "status_is_success", [](int status) { return is_success(static_cast<Status>(status)); }, py::arg("status"));
+    module.def("status_is_success",
+               py::vectorize([](std::int64_t status) { return is_success(static_cast<Status>(status)); }),
+               py::arg("status"));
 }
 
 }  // namespace downslope::bindings

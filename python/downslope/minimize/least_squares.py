@@ -235,7 +235,7 @@ def gather(found, n):
 
 
 def _many(m, x, cost, grad, inverse, nit, nfev, njev, status):
-    success = np.isin(status, [code for code in np.unique(status).tolist() if core.status_is_success(code)])
+    success = core.status_is_success(status)
     res = OptimizeResult(
         message=f"{success.sum():,} of {len(success):,} problems converged.",
         success=success,

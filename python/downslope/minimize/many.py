@@ -103,8 +103,7 @@ def minimize_many(fun, X0, args=(), method="l-bfgs", jac=None, hess=None, data=N
     else:
         outcome = _one_by_one(plan, fun, X, python_objective(jac, hess, None, args, X.shape[1:]))
     x, fun, jac, nit, nfev, njev, nhev, status = outcome
-    successful = {code: core.status_is_success(code) for code in np.unique(status).tolist()}
-    success = np.array([successful[code] for code in status.tolist()], dtype=bool)
+    success = core.status_is_success(status)
     message = f"{success.sum():,} of {len(success):,} problems converged."
     res = ManyResult(
         message=message,
