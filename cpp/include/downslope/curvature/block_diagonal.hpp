@@ -112,7 +112,7 @@ private:
             }
             groups_.push_back({n, k, count, packed_lanes_, diagonal_lanes_});
             if (n < parallel_size) small_groups_ = groups_.size();
-            const Index packed = is_small ? n * n : tiles_in(n * n, lanes);
+            const Index packed = is_small ? n * n : packed_rows(n) * n / lanes;
             packed_lanes_ += packed;
             diagonal_lanes_ += is_small ? n : tiles_in(n, lanes);
             begun += packed;

@@ -1,110 +1,96 @@
-// The Cholesky factorization of a symmetric matrix: small ones by code of fixed size, large ones over all cores.
+// The Cholesky factorization of a symmetric matrix, in tiles: large ones over all cores.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
-#include "../parallel.hpp"
-#include "concept.hpp"
 #include "residual.hpp"
+#include "symmetric.hpp"
+#include "tile_kernels.hpp"
 
 namespace downslope::curvature {
 
 // From this size on, one factorization is shared out over threads, in tiles that don't depend on their number.
 inline constexpr Index parallel_size = 512;
-inline constexpr Index tile_size = 128;
 // So many right-hand sides are solved for at once, whatever the number of threads.
 inline constexpr Index chunk_size = 32;
 
-inline Index tiles_in(Index count, Index size = tile_size) { return (count + size - 1) / size; }
-
 // Replaces the lower triangle by the Cholesky factor, and leaves the rest. False if a pivot is not positive.
-template <class Matrix>
-bool cholesky(Matrix&& a) {
-    return Eigen::LLT<Eigen::Ref<MatrixXd, 0, Eigen::OuterStride<>>>(a).info() == Eigen::Success;
-}
-
-// The same for large matrices: right-looking, with a panel of one tile's width at a time.
-inline bool tiled_cholesky(Columns a, int threads) {
-    for (Index j = 0; j < a.rows(); j += tile_size) {
-        const Index width = std::min(tile_size, a.rows() - j), next = j + width, rest = a.rows() - next;
-        if (!cholesky(a.block(j, j, width, width))) return false;
-        const auto corner = a.block(j, j, width, width).triangularView<Eigen::Lower>();
-        const auto panel = a.block(next, j, rest, width);
-        auto trailing = a.block(next, next, rest, rest);
-        const Index tiles = tiles_in(rest);
-        const auto first = [](Index tile) { return tile * tile_size; };
-        const auto extent = [&](Index tile) { return std::min(tile_size, rest - first(tile)); };
-        parallel_tasks(threads, tiles, [&](Index i) {
-            auto rows = a.block(next + first(i), j, extent(i), width);
-            corner.transpose().solveInPlace<Eigen::OnTheRight>(rows);
-        });
-        parallel_tasks(threads, tiles * (tiles + 1) / 2, [&](Index task) {
-            Index k = 0, below = task;  // tile (k + below, k) of the lower triangle
+//
+// Tile (i, k) of the factor takes the tiles to the left of it and those of row k. Threads take the tiles column by
+// column, so that what a tile waits for is always finished or being worked on.
+class TiledCholesky {
+public:
+    TiledCholesky(PackedMatrix a, int threads) : a_(a), finished_(static_cast<std::size_t>(tiles_in(a.cols()))) {
+        const Index tiles = tiles_in(a.cols());
+        for (auto& row : finished_) row = 0;
+        parallel_tasks(tiles > 1 ? threads : 1, tiles * (tiles + 1) / 2, [&](Index task) {
+            Index k = 0, below = task;
             for (; below >= tiles - k; ++k) below -= tiles - k;
-            const Index i = k + below;
-            const auto left = panel.middleRows(first(i), extent(i)), right = panel.middleRows(first(k), extent(k));
-            auto tile = trailing.block(first(i), first(k), extent(i), extent(k));
-            if (i == k)
-                tile.selfadjointView<Eigen::Lower>().rankUpdate(left, -1);
-            else
-                tile.noalias() -= left * right.transpose();
+            make_tile(k + below, k);
         });
     }
-    return true;
-}
 
-// Checks that a matrix is finite and symmetric, in tiles, since one of the two triangles is read against its order.
-// Calls visit(row, column, tile) for the tiles of the symmetric part that are not below the diagonal. `scale` becomes
-// its largest element.
-template <class Visit>
-FactorStatus visit_symmetric(const Eigen::Map<const MatrixXd>& a, double asymmetry, double& scale, int threads,
-                             const Visit& visit) {
-    struct Extremes {
-        bool finite = true;
-        double largest = 0, difference = 0;
-    };
-    std::vector<Extremes> extremes(static_cast<std::size_t>(tiles_in(a.rows())));
-    parallel_tasks(threads, tiles_in(a.rows()), [&](Index task) {
-        const Index col = task * tile_size, width = std::min(tile_size, a.rows() - col);
-        Extremes& extreme = extremes[static_cast<std::size_t>(task)];
-        for (Index row = 0; row <= col; row += tile_size) {
-            const Index height = std::min(tile_size, a.rows() - row);
-            const auto above = a.block(row, col, height, width), below = a.block(col, row, width, height);
-            const MatrixXd average = 0.5 * above + 0.5 * below.transpose();
-            visit(row, col, average);
-            extreme.finite &= above.allFinite() && below.allFinite();
-            extreme.largest = std::max(extreme.largest, average.cwiseAbs().maxCoeff());
-            extreme.difference = std::max(extreme.difference, (above - below.transpose()).cwiseAbs().maxCoeff());
+    bool is_positive() const { return is_positive_; }
+
+private:
+    void make_tile(Index i, Index k) {
+        wait_for(i, k);
+        wait_for(k, k);
+        if (is_positive_) {
+            if (i == k)
+                make_diagonal_tile(k);
+            else
+                make_lower_tile(i, k);
         }
-    });
-    double difference = 0;
-    for (const Extremes& extreme : extremes) {
-        if (!extreme.finite) return FactorStatus::not_finite;
-        scale = std::max(scale, extreme.largest);
-        difference = std::max(difference, extreme.difference);
+        finished(i).store(k + 1, std::memory_order_release);
     }
-    return difference <= asymmetry * scale ? FactorStatus::success : FactorStatus::not_symmetric;
-}
 
-inline FactorStatus check_symmetric(const Eigen::Map<const MatrixXd>& a, double asymmetry, int threads) {
-    double scale = 0;
-    return visit_symmetric(a, asymmetry, scale, threads, [](Index, Index, const MatrixXd&) {});
-}
+    void make_diagonal_tile(Index k) {
+        const Index begin = k * tile_size, size = extent(k);
+        auto tile = a_.block(begin, begin, size, size);
+        if (k > 0) tile.selfadjointView<Eigen::Lower>().rankUpdate(a_.block(begin, 0, size, begin), -1);
+        factor_tile(a_, begin, begin + size);
+        if (!(tile.diagonal().minCoeff() > 0)) is_positive_ = false;
+    }
 
-// One factorization in memory of its owner: n x n numbers, of which the lower triangle is the factor and the strict
+    void make_lower_tile(Index i, Index k) {
+        const Index row = i * tile_size, col = k * tile_size;
+        if (k > 0)
+            a_.block(row, col, extent(i), tile_size).noalias() -=
+                a_.block(row, 0, extent(i), col) * a_.block(col, 0, tile_size, col).transpose();
+        wait_for(k, k + 1);
+        divide_tile(a_, col, col + tile_size, row, row + extent(i));
+    }
+
+    Index extent(Index tile) const { return std::min(tile_size, a_.cols() - tile * tile_size); }
+
+    // Until so many tiles of this row are finished.
+    void wait_for(Index row, Index count) {
+        while (finished(row).load(std::memory_order_acquire) < count) std::this_thread::yield();
+    }
+
+    std::atomic<Index>& finished(Index row) { return finished_[static_cast<std::size_t>(row)]; }
+
+    PackedMatrix a_;
+    std::vector<std::atomic<Index>> finished_;
+    std::atomic<bool> is_positive_{true};
+};
+
+// One factorization in memory of its owner: a packed matrix, of which the lower triangle is the factor and the strict
 // upper one still the matrix itself, and its diagonal.
 class Cholesky {
 public:
-    Cholesky(double* packed, double* diagonal, Index n) : packed_(packed, n, n), diagonal_(diagonal, n) {}
+    Cholesky(double* packed, double* diagonal, Index n)
+        : packed_(packed, n, n, Eigen::OuterStride<>(packed_rows(n))), diagonal_(diagonal, n) {}
 
     FactorStatus factorize(const Eigen::Map<const MatrixXd>& a, const FactorOptions& options, double& shift,
                            int threads) {
         double scale = 0;
         const FactorStatus status =
-            visit_symmetric(a, options.asymmetry, scale, threads, [&](Index row, Index col, const auto& part) {
-                packed_.block(row, col, part.rows(), part.cols()) = part;
-                if (row < col) packed_.block(col, row, part.cols(), part.rows()) = part.transpose();
-            });
+            visit_symmetric(a, options.asymmetry, scale, threads,
+                            [&](Index row, Index col, const Square& part) { store(row, col, part); });
         if (status != FactorStatus::success) return status;
         diagonal_ = packed_.diagonal().array() + options.damping;
         if (!diagonal_.allFinite()) return FactorStatus::not_finite;
@@ -115,7 +101,7 @@ public:
             const double lower = std::max(least_shift(scale), -damped.minCoeff());
             found = find_shift(lower, static_cast<double>(size()) * scale, shift, [&](double trial) {
                 diagonal_ = damped.array() + trial;
-                packed_.triangularView<Eigen::StrictlyLower>() = packed_.transpose();
+                restore_lower();
                 return factor(threads);
             });
         }
@@ -137,11 +123,35 @@ public:
 private:
     Index size() const { return diagonal_.size(); }
 
+    using SquareMap = Eigen::Map<Square, 0, Eigen::OuterStride<>>;
+
+    SquareMap at(Index row, Index col) {
+        return SquareMap(packed_.col(col).data() + row, Eigen::OuterStride<>(packed_.outerStride()));
+    }
+
+    Index width_at(Index col) const { return std::min<Index>(lanes, size() - col); }
+
+    // A square of the matrix that is not below the diagonal, and the one that mirrors it.
+    void store(Index row, Index col, Square part) {
+        at(row, col).leftCols(width_at(col)) = part.leftCols(width_at(col));
+        part.transposeInPlace();
+        if (row < col) at(col, row) = part;
+    }
+
+    void restore_lower() {
+        for (Index col = 0; col < size(); col += lanes)
+            for (Index row = 0; row <= col; row += lanes) {
+                Square part = Square::Zero();
+                part.leftCols(width_at(col)) = at(row, col).leftCols(width_at(col));
+                if (row == col) part.triangularView<Eigen::StrictlyLower>() = part.transpose();
+                store(row, col, part);
+            }
+    }
+
     // Of what is in the strict lower triangle and on the diagonal.
     bool factor(int threads) {
         packed_.diagonal() = diagonal_;
-        const bool positive = size() >= parallel_size ? tiled_cholesky(packed_, threads) : cholesky(packed_);
-        if (!positive) return false;
+        if (!TiledCholesky(packed_, size() >= parallel_size ? threads : 1).is_positive()) return false;
         for (Index j = 0; j < size(); ++j)
             if (!is_pivot(packed_(j, j), diagonal_[j])) return false;
         return true;
@@ -167,7 +177,7 @@ private:
         return regular;
     }
 
-    Eigen::Map<MatrixXd> packed_;
+    PackedMatrix packed_;
     Eigen::Map<VectorXd> diagonal_;
 };
 

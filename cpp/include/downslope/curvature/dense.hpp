@@ -27,7 +27,7 @@ public:
     Outcome check(double asymmetry, int threads) const { return {check_symmetric(matrix_, asymmetry, threads)}; }
 
     Outcome factorize(const FactorOptions& options, int threads) {
-        packed_.resize(size(), size());
+        packed_.resize(packed_rows(size()), size());
         diagonal_.resize(size());
         return {view(*this).factorize(matrix_, options, shift_, threads)};
     }
@@ -37,7 +37,7 @@ public:
     std::vector<double> shifts() const { return {shift_}; }
 
     // The triangular factor.
-    auto lower() const { return packed_.triangularView<Eigen::Lower>(); }
+    auto lower() const { return packed_.topRows(size()).triangularView<Eigen::Lower>(); }
 
 private:
     static Cholesky view(const Dense& dense) {

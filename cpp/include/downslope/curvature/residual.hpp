@@ -4,12 +4,9 @@
 #include <cmath>
 
 #include "concept.hpp"
+#include "lanes.hpp"
 
 namespace downslope::curvature {
-
-// Several numbers that are computed with side by side.
-inline constexpr int lanes = 8;
-using Lanes = Eigen::Array<double, lanes, 1>;
 
 #if defined(__FMA__) || defined(__aarch64__)
 inline double fused(double a, double b, double c) { return std::fma(a, b, c); }

@@ -27,7 +27,15 @@ public:
     // Loads the symmetric parts of the blocks and sets the statuses of blocks that are not finite or not symmetric.
     // Returns their largest elements.
     Lanes load(const Block* blocks, int count, double asymmetry) {
-        for (Index k = 0; k < n_ * n_; ++k) {
+        Index k = 0;
+        for (; count == lanes && k + lanes <= n_ * n_; k += lanes) {
+            Square elements;
+            for (int lane = 0; lane < lanes; ++lane)
+                elements.col(lane) = Eigen::Map<const Eigen::Matrix<double, lanes, 1>>(blocks[lane].matrix + k);
+            elements.transposeInPlace();
+            for (int i = 0; i < lanes; ++i) packed_[k + i] = elements.col(i);
+        }
+        for (; k < n_ * n_; ++k) {
             packed_[k].setConstant(k % (n_ + 1) == 0);
             for (int lane = 0; lane < count; ++lane) packed_[k][lane] = blocks[lane].matrix[k];
         }
@@ -92,7 +100,7 @@ private:
                 at(i, j) = at(j, i) = average;
                 largest = largest.max(average.abs());
                 difference = difference.max((above - below).abs());
-                not_finite += 0 * above + 0 * below;  // NaN, if one of them is not finite
+                not_finite += 0 * average;  // NaN, if one of the two is not finite
             }
         for (int lane = 0; lane < count; ++lane)
             *blocks[lane].status = not_finite[lane] != 0 || !std::isfinite(largest[lane]) ? FactorStatus::not_finite

@@ -1,0 +1,113 @@
+// The Cholesky factorization of one tile of a matrix, and the division of other tiles by it: what stays in the fastest
+// cache, by sums that stay in registers.
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cmath>
+
+#include "concept.hpp"
+#include "lanes.hpp"
+
+namespace downslope::curvature {
+
+// A matrix whose columns are followed by some more rows, so that vectors of rows need no remainder.
+using PackedMatrix = Eigen::Map<MatrixXd, 0, Eigen::OuterStride<>>;
+
+// How many rows those are in all: an odd multiple of the lanes, as columns whose distance has many factors of two
+// compete for few places in caches.
+inline Index packed_rows(Index n) { return (((n + lanes - 1) / lanes) | 1) * lanes; }
+
+// The columns that are worked on together, and how many vectors of rows: their sums are as many as fit in registers.
+inline constexpr int panel_width = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 ? 8 : 4;
+inline constexpr int strip_packets = 3;
+
+using Packet = Eigen::internal::packet_traits<double>::type;
+inline constexpr int packet_size = Eigen::internal::packet_traits<double>::size;
+
+// So many vectors of rows, from row i on, of the panel of columns that begins at j. The columns [first, j) are finished.
+template <int packets>
+class Strip {
+public:
+    // What the finished columns take from the panel.
+    Strip(const PackedMatrix& a, Index first, Index i, Index j) {
+        for (auto& column : sums_)
+            for (Packet& sum : column) sum = Eigen::internal::pset1<Packet>(0);
+        for (Index k = first; k < j; ++k) {
+            const double* l = a.col(k).data();
+            Packet rows[packets];
+            for (int p = 0; p < packets; ++p) rows[p] = Eigen::internal::ploadu<Packet>(l + i + p * packet_size);
+            for (int c = 0; c < panel_width; ++c) add_product(c, rows, l[j + c]);
+        }
+    }
+
+    // Replaces the panel by its quotient with the triangle at (j, j), whose diagonal is given inverted.
+    void divide(PackedMatrix& a, Index i, Index j, const double* inverse) {
+        for (int c = 0; c < panel_width; ++c) {
+            for (int d = 0; d < c; ++d) add_product(c, sums_[d], a(j + c, j + d));
+            const Packet factor = Eigen::internal::pset1<Packet>(inverse[c]);
+            double* x = a.col(j + c).data() + i;
+            for (int p = 0; p < packets; ++p, x += packet_size) {
+                const Packet rest = Eigen::internal::psub(Eigen::internal::ploadu<Packet>(x), sums_[c][p]);
+                sums_[c][p] = Eigen::internal::pmul(rest, factor);
+                Eigen::internal::pstoreu(x, sums_[c][p]);
+            }
+        }
+    }
+
+    // The rows of a column.
+    void copy(int c, double* sums) const {
+        for (int p = 0; p < packets; ++p) Eigen::internal::pstoreu(sums + p * packet_size, sums_[c][p]);
+    }
+
+private:
+    void add_product(int c, const Packet (&rows)[packets], double l) {
+        const Packet factor = Eigen::internal::pset1<Packet>(l);
+        for (int p = 0; p < packets; ++p) sums_[c][p] = Eigen::internal::pmadd(rows[p], factor, sums_[c][p]);
+    }
+
+    Packet sums_[panel_width][packets];
+};
+
+// Rows [begin, end) of a whole panel.
+inline void divide_panel(PackedMatrix& a, Index first, Index begin, Index end, Index j, const double* inverse) {
+    constexpr Index strip = strip_packets * packet_size;
+    Index i = begin;
+    for (; i + strip <= end; i += strip) Strip<strip_packets>(a, first, i, j).divide(a, i, j, inverse);
+    for (; i < end; i += packet_size) Strip<1>(a, first, i, j).divide(a, i, j, inverse);
+}
+
+// The triangle at (j, j), of so many columns, and its inverted diagonal. Where it fails, a root is NaN or not positive.
+inline void factor_triangle(PackedMatrix& a, Index first, Index j, int width, double* inverse) {
+    const Strip<panel_width / packet_size> strip(a, first, j, j);
+    double sums[panel_width][panel_width];
+    for (int c = 0; c < panel_width; ++c) strip.copy(c, sums[c]);
+    for (int c = 0; c < width; ++c) {
+        double* l = a.col(j + c).data() + j;
+        l[c] = std::sqrt(l[c] - sums[c][c]);
+        inverse[c] = 1 / l[c];
+        for (int r = c + 1; r < width; ++r) l[r] = (l[r] - sums[c][r]) * inverse[c];
+        for (int d = c + 1; d < width; ++d)
+            for (int r = d; r < width; ++r) sums[d][r] += l[r] * l[d];
+    }
+}
+
+// The diagonal tile of the columns [first, last): its lower triangle becomes the factor.
+inline void factor_tile(PackedMatrix& a, Index first, Index last) {
+    for (Index j = first; j < last; j += panel_width) {
+        double inverse[panel_width];
+        factor_triangle(a, first, j, static_cast<int>(std::min<Index>(panel_width, last - j)), inverse);
+        divide_panel(a, first, j + panel_width, last, j, inverse);
+    }
+}
+
+// Rows [begin, end) of the columns [first, last), whose number is a multiple of the panels', by their diagonal tile.
+inline void divide_tile(PackedMatrix& a, Index first, Index last, Index begin, Index end) {
+    for (Index j = first; j < last; j += panel_width) {
+        double inverse[panel_width];
+        for (int c = 0; c < panel_width; ++c) inverse[c] = 1 / a(j + c, j + c);
+        divide_panel(a, first, begin, end, j, inverse);
+    }
+}
+
+}  // namespace downslope::curvature
