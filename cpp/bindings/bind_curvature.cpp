@@ -83,7 +83,10 @@ py::class_<Bound<Curvature>> bind_concept(py::module_& module, const char* name)
                 return self.curvature.solve(vectors, self.threads(vectors.cols()));
             },
             py::arg("x").noconvert(), "In place. False if the matrix is singular to working precision.")
-        .def_property_readonly("shifts", [](const Self& self) { return self.curvature.shifts(); });
+        .def_property_readonly("shifts", [](const Self& self) {
+            const std::vector<double> shifts = self.curvature.shifts();
+            return Doubles(static_cast<py::ssize_t>(shifts.size()), shifts.data());
+        });
 }
 
 template <class Block>

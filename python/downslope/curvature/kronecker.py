@@ -119,7 +119,7 @@ class Kronecker(Curvature):
 
     def _shift(self, shifts):
         count = len(self._factors)
-        per_block = np.array(shifts) if len(shifts) == count else np.reshape(shifts, (count, 2))
+        per_block = shifts if len(shifts) == count else shifts.reshape(count, 2)
         return per_block if self._is_list else per_block[0]
 
     def _on_vectors(self, v, work):

@@ -148,7 +148,7 @@ class Curvature:
 
     def _shift(self, shifts):
         """What the factorization has as its `shift`."""
-        return shifts[0]
+        return float(shifts[0])
 
     def _on_vectors(self, v, work):
         """What `work` makes of v's vectors as the rows of a fresh array, in v's shape and dtype."""

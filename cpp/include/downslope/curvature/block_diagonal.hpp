@@ -54,7 +54,7 @@ public:
     }
 
     Outcome factorize(const FactorOptions& options, int threads) {
-        packed_.resize(lanes, packed_lanes_);
+        resize_large(packed_, lanes, packed_lanes_);
         diagonal_.resize(lanes, diagonal_lanes_);
         shifts_.assign(blocks_.size(), 0);
         return for_each_status(

@@ -27,7 +27,7 @@ public:
     Outcome check(double asymmetry, int threads) const { return {check_symmetric(matrix_, asymmetry, threads)}; }
 
     Outcome factorize(const FactorOptions& options, int threads) {
-        packed_.resize(packed_rows(size()), size());
+        resize_large(packed_, packed_rows(size()), size());
         diagonal_.resize(size());
         return {view(*this).factorize(matrix_, options, shift_, threads)};
     }

@@ -8,23 +8,16 @@
 
 namespace downslope::curvature {
 
-#if defined(__FMA__) || defined(__aarch64__)
-inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
-inline Lanes fused(const Lanes& a, const Lanes& b, const Lanes& c) {
-    Lanes sum;
-    for (int lane = 0; lane < lanes; ++lane) sum[lane] = std::fma(a[lane], b[lane], c[lane]);
-    return sum;
-}
-
 // What a product lost to rounding: a b = product + this, exactly, unless it under- or overflows.
+#if defined(DOWNSLOPE_FUSED)
 template <class T>
-T product_error(const T& a, const T& b, const T& product) {
-    return fused(a, b, T(-product));
+EIGEN_ALWAYS_INLINE T product_error(const T& a, const T& b, const T& product) {
+    return multiply_add(a, b, T(-product));
 }
 #else
-// The same by Veltkamp's splitting and Dekker's product.
+// By Veltkamp's splitting and Dekker's product.
 template <class T>
-T product_error(const T& a, const T& b, const T& product) {
+EIGEN_ALWAYS_INLINE T product_error(const T& a, const T& b, const T& product) {
     constexpr double splitter = 134217729;  // 2^27 + 1
     const T a_big = splitter * a, a_high = a_big - (a_big - a), a_low = a - a_high;
     const T b_big = splitter * b, b_high = b_big - (b_big - b), b_low = b - b_high;
@@ -34,7 +27,7 @@ T product_error(const T& a, const T& b, const T& product) {
 
 // sum + error -= a b, where the error takes up what the sum cannot hold (Ogita, Rump & Oishi 2005).
 template <class T>
-void subtract_product(T& sum, T& error, const T& a, const T& b) {
+EIGEN_ALWAYS_INLINE void subtract_product(T& sum, T& error, const T& a, const T& b) {
     const T product = a * b, next = sum - product, part = next - sum;
     error += ((sum - (next - part)) - (product + part)) - product_error(a, b, product);
     sum = next;

@@ -13,7 +13,8 @@ namespace downslope::curvature {
 inline constexpr Index largest_small_block = 32;
 
 // As Cholesky, with lanes in place of numbers: element (i, j) of block l is lane l of packed[j n + i]. The memory is
-// its owner's. Lanes beyond the last block hold identity matrices.
+// its owner's. The factors are L D L^T, which takes no square roots: the lower triangle holds L and the diagonal D^-1.
+// Lanes beyond the last block repeat the first.
 class SmallBlocks {
 public:
     struct Block {
@@ -27,18 +28,10 @@ public:
     // Loads the symmetric parts of the blocks and sets the statuses of blocks that are not finite or not symmetric.
     // Returns their largest elements.
     Lanes load(const Block* blocks, int count, double asymmetry) {
-        Index k = 0;
-        for (; count == lanes && k + lanes <= n_ * n_; k += lanes) {
-            Square elements;
-            for (int lane = 0; lane < lanes; ++lane)
-                elements.col(lane) = Eigen::Map<const Eigen::Matrix<double, lanes, 1>>(blocks[lane].matrix + k);
-            elements.transposeInPlace();
-            for (int i = 0; i < lanes; ++i) packed_[k + i] = elements.col(i);
-        }
-        for (; k < n_ * n_; ++k) {
-            packed_[k].setConstant(k % (n_ + 1) == 0);
-            for (int lane = 0; lane < count; ++lane) packed_[k][lane] = blocks[lane].matrix[k];
-        }
+        std::array<const double*, lanes> matrices;
+        for (int lane = 0; lane < lanes; ++lane)
+            matrices[static_cast<std::size_t>(lane)] = blocks[lane < count ? lane : 0].matrix;
+        interleave(matrices, n_ * n_, packed_);
         return make_symmetric(blocks, count, asymmetry);
     }
 
@@ -56,12 +49,12 @@ public:
     }
 
     // One vector: x[l] is where block l has its part.
-    bool solve(const std::array<double*, lanes>& x, int count) const {
-        Vector b, solution, correction, error;
+    bool solve(std::array<double*, lanes> x, int count) const {
+        std::fill(x.begin() + count, x.end(), x[0]);
+        Vector solution, correction, error;
+        interleave(x, n_, correction);
         for (Index i = 0; i < n_; ++i) {
-            b[i].setZero();
-            for (int lane = 0; lane < count; ++lane) b[i][lane] = x[static_cast<std::size_t>(lane)][i];
-            solution[i] = correction[i] = b[i];
+            solution[i] = correction[i];
             error[i].setZero();
         }
         substitute(solution);
@@ -76,14 +69,14 @@ public:
         substitute(correction);
         Lanes largest = Lanes::Zero(), change = Lanes::Zero();
         for (Index i = 0; i < n_; ++i) {
-            for (int lane = 0; lane < lanes; ++lane)  // a right-hand side that is not finite has no correction
-                if (!std::isfinite(correction[i][lane])) correction[i][lane] = 0;
+            // A right-hand side that is not finite has no correction.
+            correction[i] = correction[i].isFinite().select(correction[i], 0);
             solution[i] += correction[i];
             largest = largest.max(solution[i].abs());
             change = change.max(correction[i].abs());
-            for (int lane = 0; lane < count; ++lane) x[static_cast<std::size_t>(lane)][i] = solution[i][lane];
         }
-        return !(change > largest_correction * largest).any();
+        deinterleave(solution, n_, x, count);
+        return !(change > largest_correction * largest).head(count).any();
     }
 
 private:
@@ -109,23 +102,23 @@ private:
         return largest;
     }
 
-    // Of what is in the strict lower triangles and on the diagonals; where that fails, a diagonal is not positive.
+    // Of what is in the strict lower triangles and on the diagonals; where that fails, a pivot is not positive.
     void factor() {
         for (Index j = 0; j < n_; ++j) at(j, j) = diagonal_[j];
         for (Index k = 0; k < n_; ++k) {
-            const Lanes inverse = at(k, k).sqrt().inverse();
+            const Lanes inverse = at(k, k).inverse();
             at(k, k) = inverse;
-            for (Index i = k + 1; i < n_; ++i) at(i, k) *= inverse;
             for (Index j = k + 1; j < n_; ++j) {
-                const Lanes factor = at(j, k);
-                for (Index i = j; i < n_; ++i) at(i, j) -= factor * at(i, k);
+                const Lanes factor = -inverse * at(j, k);
+                for (Index i = j; i < n_; ++i) at(i, j) = multiply_add(factor, at(i, k), at(i, j));
             }
+            for (Index i = k + 1; i < n_; ++i) at(i, k) *= inverse;
         }
     }
 
-    // As is_pivot, of 1/root.
+    // As is_pivot, of 1/root^2.
     static bool is_inverse_pivot(double inverse, double diagonal) {
-        return epsilon * diagonal * inverse * inverse < 1 && inverse > 0 && std::isfinite(inverse);
+        return epsilon * diagonal * inverse < 1 && inverse > 0 && std::isfinite(inverse);
     }
 
     bool is_factored(int lane) const {
@@ -148,16 +141,13 @@ private:
         });
     }
 
-    // x = (L L^T)^-1 x
+    // x = (L D L^T)^-1 x
     void substitute(Vector& x) const {
-        for (Index j = 0; j < n_; ++j) {
-            x[j] *= at(j, j);
-            for (Index i = j + 1; i < n_; ++i) x[i] -= at(i, j) * x[j];
-        }
-        for (Index i = n_ - 1; i >= 0; --i) {
-            x[i] *= at(i, i);
-            for (Index j = 0; j < i; ++j) x[j] -= at(i, j) * x[i];
-        }
+        for (Index j = 0; j < n_; ++j)
+            for (Index i = j + 1; i < n_; ++i) x[i] = multiply_add(-at(i, j), x[j], x[i]);
+        for (Index i = 0; i < n_; ++i) x[i] *= at(i, i);
+        for (Index i = n_ - 1; i > 0; --i)
+            for (Index j = 0; j < i; ++j) x[j] = multiply_add(-at(i, j), x[i], x[j]);
     }
 
     Lanes *packed_, *diagonal_;

@@ -16,7 +16,7 @@ inline constexpr Index tile_size = 128;
 inline Index tiles_in(Index count, Index size = tile_size) { return (count + size - 1) / size; }
 
 // The elements at (row, col) on, with zeros where the matrix has ended.
-inline Square square_at(const Eigen::Map<const MatrixXd>& a, Index row, Index col) {
+EIGEN_ALWAYS_INLINE Square square_at(const Eigen::Map<const MatrixXd>& a, Index row, Index col) {
     if (row + lanes <= a.rows() && col + lanes <= a.cols()) return a.block<lanes, lanes>(row, col);
     Square part = Square::Zero();
     const Index height = std::min<Index>(lanes, a.rows() - row), width = std::min<Index>(lanes, a.cols() - col);
