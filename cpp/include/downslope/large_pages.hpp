@@ -17,7 +17,8 @@ inline constexpr std::size_t large_memory = std::size_t{1} << 22;
 inline void prefer_large_pages(void* memory, std::size_t bytes) {
 #ifdef MADV_HUGEPAGE
     if (bytes < large_memory) return;
-    const auto page = std::uintptr_t{1} << 12, begin = (reinterpret_cast<std::uintptr_t>(memory) + page - 1) / page * page;
+    const auto page = std::uintptr_t{1} << 12,
+               begin = (reinterpret_cast<std::uintptr_t>(memory) + page - 1) / page * page;
     const auto end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / page * page;
     madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // it may be refused, and nothing is lost
 #else

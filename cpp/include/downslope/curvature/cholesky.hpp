@@ -22,10 +22,11 @@ inline constexpr Index chunk_size = 32;
 // column, so that what a tile waits for is always finished or being worked on.
 class TiledCholesky {
 public:
-    TiledCholesky(PackedMatrix a, int threads) : a_(a), finished_(static_cast<std::size_t>(tiles_in(a.cols()))) {
-        const Index tiles = tiles_in(a.cols());
+    TiledCholesky(PackedMatrix a, int threads)
+        : a_(a), tile_(tile_for(a.cols())), finished_(static_cast<std::size_t>(tiles_in(a.cols(), tile_))) {
+        const Index tiles = tiles_in(a.cols(), tile_);
         for (auto& row : finished_) row = 0;
-        parallel_tasks(tiles > 1 ? threads : 1, tiles * (tiles + 1) / 2, [&](Index task) {
+        parallel_tasks(a.cols() >= parallel_size ? threads : 1, tiles * (tiles + 1) / 2, [&](Index task) {
             Index k = 0, below = task;
             for (; below >= tiles - k; ++k) below -= tiles - k;
             make_tile(k + below, k);
@@ -35,6 +36,9 @@ public:
     bool is_positive() const { return is_positive_; }
 
 private:
+    // Large tiles are faster, but threads can share small ones more evenly.
+    static Index tile_for(Index n) { return n >= parallel_size && n < 2 * parallel_size ? 64 : 128; }
+
     void make_tile(Index i, Index k) {
         wait_for(i, k);
         wait_for(k, k);
@@ -48,7 +52,7 @@ private:
     }
 
     void make_diagonal_tile(Index k) {
-        const Index begin = k * tile_size, size = extent(k);
+        const Index begin = k * tile_, size = extent(k);
         auto tile = a_.block(begin, begin, size, size);
         if (k > 0) tile.selfadjointView<Eigen::Lower>().rankUpdate(a_.block(begin, 0, size, begin), -1);
         factor_tile(a_, begin, begin + size);
@@ -56,15 +60,15 @@ private:
     }
 
     void make_lower_tile(Index i, Index k) {
-        const Index row = i * tile_size, col = k * tile_size;
+        const Index row = i * tile_, col = k * tile_;
         if (k > 0)
-            a_.block(row, col, extent(i), tile_size).noalias() -=
-                a_.block(row, 0, extent(i), col) * a_.block(col, 0, tile_size, col).transpose();
+            a_.block(row, col, extent(i), tile_).noalias() -=
+                a_.block(row, 0, extent(i), col) * a_.block(col, 0, tile_, col).transpose();
         wait_for(k, k + 1);
-        divide_tile(a_, col, col + tile_size, row, row + extent(i));
+        divide_tile(a_, col, col + tile_, row, row + extent(i));
     }
 
-    Index extent(Index tile) const { return std::min(tile_size, a_.cols() - tile * tile_size); }
+    Index extent(Index tile) const { return std::min(tile_, a_.cols() - tile * tile_); }
 
     // Until so many tiles of this row are finished.
     void wait_for(Index row, Index count) {
@@ -74,6 +78,7 @@ private:
     std::atomic<Index>& finished(Index row) { return finished_[static_cast<std::size_t>(row)]; }
 
     PackedMatrix a_;
+    Index tile_;
     std::vector<std::atomic<Index>> finished_;
     std::atomic<bool> is_positive_{true};
 };
@@ -151,7 +156,7 @@ private:
     // Of what is in the strict lower triangle and on the diagonal.
     bool factor(int threads) {
         packed_.diagonal() = diagonal_;
-        if (!TiledCholesky(packed_, size() >= parallel_size ? threads : 1).is_positive()) return false;
+        if (!TiledCholesky(packed_, threads).is_positive()) return false;
         for (Index j = 0; j < size(); ++j)
             if (!is_pivot(packed_(j, j), diagonal_[j])) return false;
         return true;

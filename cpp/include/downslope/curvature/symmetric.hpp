@@ -10,8 +10,8 @@
 
 namespace downslope::curvature {
 
-// Large matrices are shared out over threads in tiles of this size.
-inline constexpr Index tile_size = 128;
+// Matrices are shared out over threads in tiles of this size.
+inline constexpr Index tile_size = 64;
 
 inline Index tiles_in(Index count, Index size = tile_size) { return (count + size - 1) / size; }
 

@@ -34,7 +34,8 @@ inline constexpr int strip_packets = 3;
 using Packet = Eigen::internal::packet_traits<double>::type;
 inline constexpr int packet_size = Eigen::internal::packet_traits<double>::size;
 
-// So many vectors of rows, from row i on, of the panel of columns that begins at j. The columns [first, j) are finished.
+// So many vectors of rows, from row i on, of the panel of columns that begins at j. The columns [first, j) are
+// finished.
 template <int packets>
 class Strip {
 public:
