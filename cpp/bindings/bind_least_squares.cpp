@@ -13,6 +13,7 @@
 #include "downslope/minimize/least_squares.hpp"
 #include "downslope/minimize/least_squares_dogleg.hpp"
 #include "downslope/minimize/levenberg_marquardt.hpp"
+#include "downslope/minimize/tiny.hpp"
 #include "loops.hpp"
 #include "python_objective.hpp"
 
@@ -36,20 +37,13 @@ private:
     }
 };
 
-// With the number of columns known, the compiler reads them all at once.
-template <int n>
-void transpose_narrow(const double* rows, std::int64_t m, double* columns) {
-    DOWNSLOPE_SIMD
-    for (std::int64_t i = 0; i < m; ++i)
-        for (int j = 0; j < n; ++j) columns[j * m + i] = rows[i * n + j];
-}
-
-void transpose(const double* rows, std::int64_t m, std::int64_t n, double* columns) {
-    if (n == 2) return transpose_narrow<2>(rows, m, columns);
-    if (n == 3) return transpose_narrow<3>(rows, m, columns);
-    if (n == 4) return transpose_narrow<4>(rows, m, columns);
-    for (std::int64_t j = 0; j < n; ++j)
-        for (std::int64_t i = 0; i < m; ++i) columns[j * m + i] = rows[i * n + j];
+// To columns so far apart. With the number of columns known, the compiler reads them all at once.
+void transpose(const double* rows, std::int64_t m, std::int64_t columns, double* out, std::int64_t stride) {
+    with_size(columns, [=](auto n) {
+        DOWNSLOPE_SIMD
+        for (std::int64_t i = 0; i < m; ++i)
+            for (std::int64_t j = 0; j < n; ++j) out[j * stride + i] = rows[i * n + j];
+    });
 }
 
 // ---- Python ----
@@ -82,10 +76,10 @@ public:
     }
     void operator()(const double* x, double* r) { residuals(x, r); }
 
-    void jacobian(const double* x, const double*, const double*, double* columns) {
+    void jacobian(const double* x, const double*, const double*, double* columns, std::int64_t stride) {
         const py::object value = returns_both_ ? std::move(latest_jacobian_) : (*jac_)(x);
         const Array array = to_jacobian_(value, m_);
-        transpose(array.data(), m_, array.shape(1), columns);
+        transpose(array.data(), m_, array.shape(1), columns, stride);
     }
 
 private:
@@ -150,12 +144,12 @@ public:
     }
     void operator()(const double* x, double* r) { residuals(x, r); }
 
-    void jacobian(const double* x, const double*, const double*, double* columns) {
+    void jacobian(const double* x, const double*, const double*, double* columns, std::int64_t stride) {
         if (functions_.jacobian != 0) call(functions_.jacobian, x, rows_.data());
-        transpose(rows_.data(), m_, n_, columns);
+        transpose(rows_.data(), m_, n_, columns, stride);
         if (observed_ == nullptr) return;
         for (int j = 0; j < n_; ++j)
-            for (int i = 0; i < m_; ++i) columns[j * m_ + i] /= functions_.sigma[i];
+            for (int i = 0; i < m_; ++i) columns[j * stride + i] /= functions_.sigma[i];
     }
 
 private:
@@ -166,7 +160,7 @@ private:
     CompiledResidualFunctions functions_;
     int m_, n_;
     const double* observed_;
-    std::vector<double> rows_;
+    Doubles rows_;
     void* user_data_ = nullptr;
 };
 
@@ -182,7 +176,7 @@ public:
 py::tuple outcome(LeastSquares& run, const std::vector<py::ssize_t>& shape) {
     const std::int64_t m = run.m(), n = run.n();
     Vector jac({m, n}), covariance({n, n});
-    transpose(run.jacobian(), n, m, jac.mutable_data());
+    run.copy_jacobian(jac.mutable_data());
     run.inverse_of_normal_matrix(covariance.mutable_data());
     return py::make_tuple(Vector(shape, run.x()), run.cost(), Vector(m, run.residuals()), jac,
                           Vector(shape, run.gradient()), covariance, run.nit(), run.nfev(), run.njev(),

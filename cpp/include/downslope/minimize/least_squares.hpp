@@ -60,7 +60,6 @@ public:
     DifferencedResiduals(Function function, std::int64_t m, std::int64_t n, Differences kind)
         : function_(std::move(function)),
           kind_(kind),
-          m_(m),
           x_(static_cast<std::size_t>(n)),
           up_(static_cast<std::size_t>(m)),
           down_(up_.size()) {}
@@ -71,7 +70,7 @@ public:
 
     void residuals(const double* x, double* r) { function_(x, r); }
 
-    void jacobian(const double* x, const double* previous, const double* r, double* columns) {
+    void jacobian(const double* x, const double* previous, const double* r, double* columns, std::int64_t stride) {
         std::copy_n(x, x_.size(), x_.data());
         for (std::size_t j = 0; j < x_.size(); ++j) {
             const double size = std::max(std::abs(x[j]), std::abs(x[j] - previous[j]));
@@ -86,9 +85,8 @@ public:
                 function_(x_.data(), down_.data());
                 below = down_.data();
             }
-            for (std::size_t i = 0; i < up_.size(); ++i)
-                columns[static_cast<std::int64_t>(j) * m_ + static_cast<std::int64_t>(i)] =
-                    (up_[i] - below[i]) / (to - from);
+            for (std::size_t i = 0; i < up_.size(); ++i) columns[i] = (up_[i] - below[i]) / (to - from);
+            columns += stride;
             x_[j] = x[j];
         }
     }
@@ -98,8 +96,7 @@ public:
 private:
     Function function_;
     Differences kind_;
-    std::int64_t m_;
-    std::vector<double> x_, up_, down_;
+    Doubles x_, up_, down_;
 };
 
 // One problem on its way, and the best point so far, which is always the current iterate. All storage is allocated
@@ -114,19 +111,18 @@ public:
           m_(m),
           n_(n),
           model_(m, n),
-          iterate_(m, n),
-          trial_(m, n),
+          iterate_(model_.rows(), n),
+          trial_(model_.rows(), n),
           scale_(size(n)),
-          gradient_(size(n)),
           z_(size(n)),
           work_(size(n)),
           scales_itself_(x_scale.empty()) {
         for (std::size_t j = 0; j < x_scale.size(); ++j) scale_[j] = 1 / x_scale[j];
     }
 
-    // An objective has `residuals(x, r)`; `jacobian(x, previous x, r, columns)`, where residuals were asked for last,
-    // J column by column; and `evaluations_of_jacobian()`. `alive()` is called every few milliseconds and tells whether
-    // to go on.
+    // An objective has `residuals(x, r)`; `jacobian(x, previous x, r, columns, stride)`, where residuals were asked for
+    // last, J column by column; and `evaluations_of_jacobian()`. `alive()` is called every few milliseconds and tells
+    // whether to go on.
     template <class Objective, class Alive>
     void solve(const double* x0, Objective& objective, const Alive& alive, Pulse& pulse) {
         start(x0, objective);
@@ -146,8 +142,12 @@ public:
     std::int64_t njev() const { return njev_; }
     const double* x() const { return iterate_.x.data(); }
     const double* residuals() const { return iterate_.r.data(); }
-    const double* jacobian() const { return iterate_.jacobian.data(); }  // column by column
-    const double* gradient() const { return gradient_.data(); }
+    // Row by row.
+    void copy_jacobian(double* out) const {
+        for (std::int64_t i = 0; i < m_; ++i)
+            for (std::int64_t j = 0; j < n_; ++j) *out++ = iterate_.jacobian[size(j * stride() + i)];
+    }
+    const double* gradient() const { return iterate_.gradient.data(); }
     double cost() const { return 0.5 * (iterate_.length * iterate_.length); }
 
     // (J^T J)^-1 at the iterate; infinite if J has not full rank.
@@ -174,11 +174,14 @@ private:
     static constexpr double sufficient = 1e-4;  // of the predicted reduction
 
     static std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
+    // From one column of J to the next.
+    std::int64_t stride() const { return model_.rows(); }
 
     struct Point {
-        Point(std::int64_t m, std::int64_t n) : x(size(n)), r(size(m)), jacobian(size(m * n)), norms(size(n)) {}
-        std::vector<double> x, r, jacobian, norms;  // of the columns
-        double length = 0;                          // |r|
+        Point(std::int64_t rows, std::int64_t n)
+            : x(size(n)), r(size(rows)), jacobian(size(rows * n)), norms(size(n)), gradient(size(n)) {}
+        Doubles x, r, jacobian, norms, gradient;  // norms of the columns
+        double length = 0, cosine = 0;            // |r|; the largest cosine of the angles between r and the columns
     };
 
     template <class Objective>
@@ -187,9 +190,9 @@ private:
         status_ = Status::running;
         std::copy_n(x0, n_, iterate_.x.data());
         const double missing = std::numeric_limits<double>::quiet_NaN();
-        std::fill(iterate_.jacobian.begin(), iterate_.jacobian.end(), missing);
+        for (std::int64_t j = 0; j < n_; ++j) std::fill_n(iterate_.jacobian.data() + j * stride(), m_, missing);
         if (!has_residuals(objective, iterate_) || !has_jacobian(objective, iterate_, x0)) {
-            std::fill(gradient_.begin(), gradient_.end(), missing);
+            std::fill(iterate_.gradient.begin(), iterate_.gradient.end(), missing);
             status_ = Status::not_finite_at_start;
             return;
         }
@@ -205,41 +208,35 @@ private:
     bool has_residuals(Objective& objective, Point& point) {
         objective.residuals(point.x.data(), point.r.data());
         ++nfev_;
-        point.length = norm(point.r.data(), m_);
+        point.length = norm(point.r.data(), stride());
         return std::isfinite(point.length);
     }
 
     template <class Objective>
     bool has_jacobian(Objective& objective, Point& point, const double* previous) {
-        objective.jacobian(point.x.data(), previous, point.r.data(), point.jacobian.data());
+        double* const columns = point.jacobian.data();
+        objective.jacobian(point.x.data(), previous, point.r.data(), columns, stride());
         ++njev_;
         nfev_ += objective.evaluations_of_jacobian();
-        bool finite = true;
-        for (std::int64_t j = 0; j < n_; ++j) {
-            point.norms[size(j)] = norm(point.jacobian.data() + j * m_, m_);
-            finite = finite && std::isfinite(point.norms[size(j)]);
+        dots(columns, stride(), columns, stride(), n_, stride(), point.norms.data());
+        dots(point.r.data(), 0, columns, stride(), n_, stride(), point.gradient.data());
+        point.cosine = 0;
+        for (std::size_t j = 0; j < point.norms.size(); ++j) {
+            double& length = point.norms[j];
+            length = norm(length, columns + static_cast<std::int64_t>(j) * stride(), stride());
+            if (!std::isfinite(length)) return false;
+            if (point.gradient[j] != 0)
+                point.cosine = std::max(point.cosine, std::abs(point.gradient[j] / length) / point.length);
         }
-        return finite;
-    }
-
-    // Writes J^T r; returns the largest cosine of the angles between r and the columns of J.
-    double gradient_at(const Point& point, double* gradient) const {
-        double cosine = 0;
-        for (std::int64_t j = 0; j < n_; ++j) {
-            gradient[j] = dot(point.jacobian.data() + j * m_, point.r.data(), m_);
-            if (gradient[j] != 0)
-                cosine = std::max(cosine, std::abs(gradient[j] / point.norms[size(j)]) / point.length);
-        }
-        return cosine;
+        return true;
     }
 
     // The model at the iterate. Its gradient may say that this is the end.
     void linearize() {
-        cosine_ = gradient_at(iterate_, gradient_.data());
         if (scales_itself_)
             for (std::size_t j = 0; j < scale_.size(); ++j) scale_[j] = std::max(scale_[j], iterate_.norms[j]);
         model_.factorize(iterate_.jacobian.data(), iterate_.norms.data(), scale_.data(), iterate_.r.data());
-        if (cosine_ <= limits_.gtol)
+        if (iterate_.cosine <= limits_.gtol)
             status_ = Status::gradient_small;
         else
             step_->linearize(model_, iterate_.length);
@@ -268,7 +265,7 @@ private:
         trial.taken = hidden || trial.ratio >= sufficient;
         if (trial.taken) trial.finite = trial.taken = has_jacobian(objective, trial_, iterate_.x.data());
         if (hidden && trial.taken) {
-            trial.taken = gradient_at(trial_, work_.data()) < 0.9 * cosine_;
+            trial.taken = trial_.cosine < 0.9 * iterate_.cosine;
             trial.ratio = trial.taken ? 1 : 0;
         }
         trial.actual = trial.finite ? reduced : -std::numeric_limits<double>::infinity();
@@ -318,9 +315,9 @@ private:
     std::int64_t m_, n_, nit_ = 0, nfev_ = 0, njev_ = 0;
     PivotedQR model_;
     Point iterate_, trial_;
-    std::vector<double> scale_, gradient_, z_, work_;
+    Doubles scale_, z_, work_;
     bool scales_itself_;
-    double scaled_x_ = 0, cosine_ = 0;
+    double scaled_x_ = 0;
     Status status_ = Status::running;
 };
 
@@ -340,9 +337,9 @@ struct LeastSquaresResults {
     }
 };
 
-// What one thread works with, apart from what others do: cores that write to one cache line wait for each other.
+// What one thread works with, apart from what others do.
 template <class Objective>
-struct alignas(128) LeastSquaresWorker {
+struct alignas(cache_line) LeastSquaresWorker {
     LeastSquaresWorker(LeastSquares run_, Objective objective_)
         : run(std::move(run_)), objective(std::move(objective_)) {}
     LeastSquares run;

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "least_squares_step.hpp"
 
@@ -61,7 +60,7 @@ private:
 
     std::int64_t n_;
     const PivotedQR* model_ = nullptr;
-    std::vector<double> newton_, gradient_, image_;
+    Doubles newton_, gradient_, image_;
     double length_ = 0, newton_length_ = 0, gradient_length_ = 0, cauchy_length_ = 0;
 };
 

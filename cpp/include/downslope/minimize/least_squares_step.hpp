@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <vector>
 
 #include "pivoted_qr.hpp"
 
@@ -28,7 +27,7 @@ struct Trial {
     bool finite, taken;
 };
 
-class LeastSquaresStep {
+class alignas(cache_line) LeastSquaresStep {
 public:
     virtual ~LeastSquaresStep() = default;
 
@@ -121,7 +120,7 @@ public:
 private:
     static constexpr double least_share = 1e-10;
 
-    std::vector<double> whole_, image_;
+    Doubles whole_, image_;
     double curvature_ = 0, share_ = 1, reach_ = 0;
 };
 

@@ -8,9 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <vector>
 
 #include "least_squares_step.hpp"
+#include "tiny.hpp"
 
 namespace downslope {
 
@@ -37,7 +37,7 @@ public:
 
     Model propose(double* step) override {
         find_multiplier();
-        const std::vector<double>& z = multiplier_ == 0 ? newton_ : z_;
+        const Doubles& z = multiplier_ == 0 ? newton_ : z_;
         std::copy(z.begin(), z.end(), step);
         model_->multiply(step, w_.data());
         const double image = norm(w_.data(), n_) / length_, moved = norm(step, n_) / length_;
@@ -83,11 +83,13 @@ private:
 
     // ... from mu, with S^T S = R^T R + mu I: (|z| - radius) / radius / |S^-T z / |z||^2.
     double newton_correction(double excess, double length) {
-        for (std::int64_t j = 0; j < n_; ++j) {
-            w_[size(j)] = z_[size(j)] / length;
-            for (std::int64_t i = 0; i < j; ++i) w_[size(j)] -= s(i, j) * w_[size(i)];
-            w_[size(j)] /= s(j, j);
-        }
+        with_size(n_, [=](auto n) {
+            for (std::int64_t j = 0; j < n; ++j) {
+                double left = z_[size(j)] / length;
+                for (std::int64_t i = 0; i < j; ++i) left -= s(i, j) * w_[size(i)];
+                w_[size(j)] = left / s(j, j);
+            }
+        });
         return relative_to_square(excess);
     }
 
@@ -100,26 +102,31 @@ private:
 
     // z = z(mu): the rows sqrt(mu) I below R are rotated away one after the other, which leaves S, and S z = rhs.
     void solve_damped() {
-        for (std::int64_t i = 0; i < n_; ++i)
-            for (std::int64_t j = i; j < n_; ++j) s(i, j) = model_->r(i, j);
-        std::copy_n(model_->rotated(), n_, rhs_.data());
+        with_size(n_, [this](auto n) { solve_damped(n); });
+    }
+    template <class Size>
+    void solve_damped(Size n) {
+        for (std::int64_t i = 0; i < n; ++i)
+            for (std::int64_t j = i; j < n; ++j) s(i, j) = model_->r(i, j);
+        std::copy_n(model_->rotated(), n, rhs_.data());
         const double root = std::sqrt(multiplier_);
-        for (std::int64_t j = 0; j < n_; ++j) {
+        for (std::int64_t j = 0; j < n; ++j) {
             std::fill(row_.begin() + j, row_.end(), 0.0);
             row_[size(j)] = root;
-            rotate_away(j);
+            rotate_away(n, j);
         }
-        for (std::int64_t i = n_; i-- > 0;) {
+        for (std::int64_t i = n; i-- > 0;) {
             double sum = rhs_[size(i)];
-            for (std::int64_t j = i + 1; j < n_; ++j) sum -= s(i, j) * z_[size(j)];
+            for (std::int64_t j = i + 1; j < n; ++j) sum -= s(i, j) * z_[size(j)];
             z_[size(i)] = sum / s(i, i);
         }
     }
 
     // Givens rotations of `row_`, whose right-hand side is 0, into S, from column j on.
-    void rotate_away(std::int64_t j) {
+    template <class Size>
+    void rotate_away(Size n, std::int64_t j) {
         double of_row = 0;
-        for (std::int64_t k = j; k < n_; ++k) {
+        for (std::int64_t k = j; k < n; ++k) {
             const double a = s(k, k), b = row_[size(k)];
             if (b == 0) continue;
             const double larger = std::max(std::abs(a), std::abs(b)), x = a / larger, y = b / larger;
@@ -128,7 +135,7 @@ private:
             const double rotated = cos * rhs_[size(k)] + sin * of_row;
             of_row = cos * of_row - sin * rhs_[size(k)];
             rhs_[size(k)] = rotated;
-            for (std::int64_t i = k + 1; i < n_; ++i) {
+            for (std::int64_t i = k + 1; i < n; ++i) {
                 const double kept = cos * s(k, i) + sin * row_[size(i)];
                 row_[size(i)] = cos * row_[size(i)] - sin * s(k, i);
                 s(k, i) = kept;
@@ -138,7 +145,7 @@ private:
 
     std::int64_t n_;
     const PivotedQR* model_ = nullptr;
-    std::vector<double> newton_, z_, w_, gradient_, rhs_, row_, triangle_;
+    Doubles newton_, z_, w_, gradient_, rhs_, row_, triangle_;
     double length_ = 0, newton_length_ = 0, gradient_length_ = 0;
 };
 

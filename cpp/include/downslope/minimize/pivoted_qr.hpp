@@ -9,7 +9,8 @@
 #include <limits>
 #include <vector>
 
-#include "vectors.hpp"
+#include "columns.hpp"
+#include "tiny.hpp"
 
 namespace downslope {
 
@@ -17,74 +18,87 @@ namespace downslope {
 class PivotedQR {
 public:
     PivotedQR(std::int64_t m, std::int64_t n)
-        : m_(m),
-          n_(n),
-          rows_(std::max(m, n)),
-          a_(size(rows_ * n)),
-          b_(size(rows_)),
-          diagonal_(size(n)),
-          norms_(size(n)),
-          reference_(size(n)),
+        : n_(n),
+          rows_(stride_of(std::max(m, n))),
+          a_(size(rows_ * (n + 1))),
+          r_(size(n * (n + 1))),
+          factors_(size(n + 1)),
+          squares_(size(n + 1)),
           permutation_(size(n)) {}
 
     std::int64_t n() const { return n_; }
+    // How many rows columns must have that are factorized, what fills them up included.
+    std::int64_t rows() const { return rows_; }
 
-    // Of the columns of `jacobian` (m a column), each over its element of `scale`, and Q^T b beside. `norms` are those
-    // of the columns before they are scaled.
+    // Of the columns of `jacobian`, each over its element of `scale`, and Q^T b beside. `norms` are those of the
+    // columns before they are scaled.
     void factorize(const double* jacobian, const double* norms, const double* scale, const double* b) {
         for (std::int64_t j = 0; j < n_; ++j) {
             double* const to = column(j);
-            const double* const from = jacobian + j * m_;
+            const double* const from = jacobian + j * rows_;
             const double factor = 1 / scale[j];
-            DOWNSLOPE_SIMD
-            for (std::int64_t i = 0; i < m_; ++i) to[i] = from[i] * factor;
-            std::fill(to + m_, to + rows_, 0.0);
-            norms_[at(j)] = reference_[at(j)] = norms[j] * factor;
+            for (std::int64_t i = 0; i < rows_; i += unit) unit_at(to + i) = unit_at(from + i) * factor;
+            squares_[at(j)] = norms[j] * factor * norms[j] * factor;
             permutation_[at(j)] = j;
         }
-        std::copy_n(b, m_, b_.data());
-        std::fill(b_.begin() + m_, b_.end(), 0.0);
+        std::copy_n(b, rows_, column(n_));
         for (std::int64_t j = 0; j < n_; ++j) eliminate(j);
         rank_ = 0;
         const double tolerance =
-            std::numeric_limits<double>::epsilon() * static_cast<double>(rows_) * std::abs(diagonal_[0]);
-        while (rank_ < n_ && std::abs(diagonal_[at(rank_)]) > tolerance) ++rank_;
+            std::numeric_limits<double>::epsilon() * static_cast<double>(rows_) * std::abs(r(0, 0));
+        while (rank_ < n_ && std::abs(r(rank_, rank_)) > tolerance) ++rank_;
     }
 
     // How many columns are independent to working precision.
     std::int64_t rank() const { return rank_; }
     // Column j of J P is column permutation(j) of J.
     std::int64_t permutation(std::int64_t j) const { return permutation_[at(j)]; }
-    // Q^T b; the first n elements matter.
-    const double* rotated() const { return b_.data(); }
-    double r(std::int64_t i, std::int64_t j) const { return i == j ? diagonal_[at(j)] : a_[at(j * rows_ + i)]; }
+    // Q^T b, its first n elements.
+    const double* rotated() const { return &r_[at(n_ * n_)]; }
+    double r(std::int64_t i, std::int64_t j) const { return r_[at(j * n_ + i)]; }
 
     // R z = y by the first rank columns, the other elements 0: a least-squares solution with as many zeros as it can
     // have.
     void solve(const double* y, double* z) const {
-        std::copy_n(y, rank_, z);
         std::fill(z + rank_, z + n_, 0.0);
-        for (std::int64_t j = rank_; j-- > 0;) {
-            z[j] /= diagonal_[at(j)];
-            add_scaled(-z[j], a_.data() + j * rows_, z, j);
-        }
+        with_size(rank_, [=](auto rank) {
+            for (std::int64_t i = rank; i-- > 0;) {
+                double left = y[i];
+                for (std::int64_t j = i + 1; j < rank; ++j) left -= r(i, j) * z[j];
+                z[i] = left / r(i, i);
+            }
+        });
     }
 
     // R^T z = y, which needs full rank.
     void solve_transposed(const double* y, double* z) const {
-        for (std::int64_t j = 0; j < n_; ++j) z[j] = (y[j] - dot(a_.data() + j * rows_, z, j)) / diagonal_[at(j)];
+        with_size(n_, [=](auto n) {
+            for (std::int64_t j = 0; j < n; ++j) {
+                double left = y[j];
+                for (std::int64_t i = 0; i < j; ++i) left -= r(i, j) * z[i];
+                z[j] = left / r(j, j);
+            }
+        });
     }
 
     // R z and R^T z
     void multiply(const double* z, double* out) const {
-        std::fill_n(out, n_, 0.0);
-        for (std::int64_t j = 0; j < n_; ++j) {
-            add_scaled(z[j], a_.data() + j * rows_, out, j);
-            out[j] += diagonal_[at(j)] * z[j];
-        }
+        with_size(n_, [=](auto n) {
+            for (std::int64_t i = 0; i < n; ++i) {
+                double sum = 0;
+                for (std::int64_t j = i; j < n; ++j) sum += r(i, j) * z[j];
+                out[i] = sum;
+            }
+        });
     }
     void multiply_transposed(const double* z, double* out) const {
-        for (std::int64_t j = 0; j < n_; ++j) out[j] = dot(a_.data() + j * rows_, z, j) + diagonal_[at(j)] * z[j];
+        with_size(n_, [=](auto n) {
+            for (std::int64_t j = 0; j < n; ++j) {
+                double sum = 0;
+                for (std::int64_t i = 0; i <= j; ++i) sum += r(i, j) * z[i];
+                out[j] = sum;
+            }
+        });
     }
 
 private:
@@ -92,44 +106,44 @@ private:
     static std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
     double* column(std::int64_t j) { return a_.data() + j * rows_; }
 
-    // Brings the longest remaining column to place j and reflects what is below the diagonal away.
+    // Brings the longest column that is left to place j, and reflects what is below its diagonal away: each other one
+    // becomes c - v (v . c) 2 / |v|^2, where v is that column with its head less the new diagonal. What is above, R,
+    // is kept aside, and zeros take its place. The right-hand side is the last of the others.
     void eliminate(std::int64_t j) {
-        const auto longest = std::max_element(norms_.begin() + j, norms_.end()) - norms_.begin();
-        if (longest != j) {
-            std::swap_ranges(column(j), column(j) + rows_, column(longest));
-            norms_[at(longest)] = norms_[at(j)];
-            reference_[at(longest)] = reference_[at(j)];
-            std::swap(permutation_[at(j)], permutation_[at(longest)]);
+        bring_longest(j);
+        const std::int64_t first = j - j % lanes, rows = rows_ - first, others = n_ - j;
+        double* const v = column(j) + first;
+        double* const heads = column(j) + j;
+        const double length = norm(squares_[at(j)], v, rows), diagonal = heads[0] < 0 ? length : -length;
+        r_[at(j * n_ + j)] = diagonal;
+        const bool is_there = length >= std::numeric_limits<double>::min();
+        const double by_diagonal = is_there ? 1 / diagonal : 0, by_head = is_there ? 1 / (heads[0] - diagonal) : 0;
+        dots(v, 0, v + rows_, rows_, others, rows, factors_.data());
+        heads[0] = 0;
+        for (std::int64_t k = 1; k <= others; ++k) {
+            double& head = heads[k * rows_];
+            const double above = is_there ? factors_[at(k - 1)] * by_diagonal : head;
+            r_[at((j + k) * n_ + j)] = above;
+            factors_[at(k - 1)] = (above - head) * by_head;
+            head = 0;
         }
-        const std::int64_t below = rows_ - j;
-        double* const v = column(j) + j;
-        const double length = norm(v, below);
-        diagonal_[at(j)] = v[0] < 0 ? length : -length;
-        if (length == 0) return;
-        v[0] -= diagonal_[at(j)];
-        // H = I - v v^T / (length |v_0|)
-        const auto reflect = [&](double* c) { add_scaled(-(dot(v, c, below) / std::abs(v[0]) / length), v, c, below); };
-        for (std::int64_t k = j + 1; k < n_; ++k) {
-            reflect(column(k) + j);
-            shorten(k, j);
-        }
-        reflect(b_.data() + j);
+        add_to_columns(factors_.data(), v, v + rows_, rows_, others, rows, &squares_[at(j + 1)]);
     }
 
-    // What is left of the norm of column k below row j; computed anew where subtracting has lost too many digits.
-    void shorten(std::int64_t k, std::int64_t j) {
-        double& left = norms_[at(k)];
-        if (left == 0) return;
-        const double gone = column(k)[j] / left;
-        left *= std::sqrt(std::max(0.0, 1 - gone * gone));
-        const double share = left / reference_[at(k)];
-        if (0.05 * share * share > std::numeric_limits<double>::epsilon()) return;
-        left = reference_[at(k)] = norm(column(k) + j + 1, rows_ - j - 1);
+    void bring_longest(std::int64_t j) {
+        std::int64_t longest = j;
+        for (std::int64_t k = j + 1; k < n_; ++k)
+            if (squares_[at(k)] > squares_[at(longest)]) longest = k;
+        if (longest == j) return;
+        std::swap_ranges(column(j), column(j) + rows_, column(longest));
+        std::swap_ranges(&r_[at(j * n_)], &r_[at(j * n_)] + j, &r_[at(longest * n_)]);
+        std::swap(squares_[at(longest)], squares_[at(j)]);
+        std::swap(permutation_[at(j)], permutation_[at(longest)]);
     }
 
-    std::int64_t m_, n_, rows_, rank_ = 0;
-    std::vector<double> a_, b_, diagonal_, norms_, reference_;
-    std::vector<std::int64_t> permutation_;
+    std::int64_t n_, rows_, rank_ = 0;
+    Doubles a_, r_, factors_, squares_;
+    std::vector<std::int64_t, OwnLines<std::int64_t>> permutation_;
 };
 
 }  // namespace downslope

@@ -68,9 +68,8 @@ inline double max_distance(const double* x, const double* y, std::int64_t n) {
     return largest;
 }
 
-// The Euclidean norm, also where squares would overflow or vanish.
-inline double norm(const double* x, std::int64_t n) {
-    const double squares = dot(x, x, n);
+// The Euclidean norm, also where squares would overflow or vanish; of their sum, where it is known.
+inline double norm(double squares, const double* x, std::int64_t n) {
     if (squares > 1e-280 && squares < 1e300) return std::sqrt(squares);
     const double largest = max_norm(x, n);
     if (largest == 0 || !std::isfinite(largest)) return largest;
@@ -78,6 +77,7 @@ inline double norm(const double* x, std::int64_t n) {
     for (std::int64_t i = 0; i < n; ++i) sum += (x[i] / largest) * (x[i] / largest);
     return largest * std::sqrt(sum);
 }
+inline double norm(const double* x, std::int64_t n) { return norm(dot(x, x, n), x, n); }
 
 // By how much values of about this size may well differ by rounding alone, since most are sums of larger terms.
 inline double rounding_of(double f) { return 100 * std::numeric_limits<double>::epsilon() * std::abs(f); }
