@@ -50,10 +50,18 @@ private:
         size_ = t_.cwiseAbs().maxCoeff() + (e_.size() > 0 ? 2 * e_.cwiseAbs().maxCoeff() : 0.0);
         least_ = 0;
         if (factorize_tridiagonal(0)) return;
-        Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen;
-        eigen.computeFromTridiagonal(t_, e_, Eigen::EigenvaluesOnly);
-        least_ = eigen.eigenvalues()[0];
+        find_least();
         is_convex_ = least_ >= -error_ * size_;
+    }
+
+    // Bisection for the least eigenvalue, which is not positive, between Gershgorin's bound and 0.
+    void find_least() {
+        least_ = -size_;
+        double above = 0;
+        while (above - least_ > eps * size_) {
+            const double middle = 0.5 * (least_ + above);
+            (factorize_tridiagonal(-middle) ? least_ : above) = middle;
+        }
     }
 
     // q = Q' p. From a lambda at which |q| > radius, Newton's iteration on 1/radius - 1/|q| rises to the solution,
