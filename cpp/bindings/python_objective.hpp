@@ -141,11 +141,17 @@ struct PythonValue {
 template <class Objective>
 struct WithSecond : Objective {
     std::optional<PythonFunction> second;
+    // Kept until there is another one: given back in between, so much memory would return to the system, and all that
+    // the next call needs would come from there page by page, which can take longer than the rest of that call.
+    pybind11::object latest_hessian;
 
     WithSecond(Objective objective, std::optional<PythonFunction> function)
         : Objective(std::move(objective)), second(std::move(function)) {}
 
-    void hessian(const double* x, double* hessian) { second->copy_array((*second)(x), hessian); }
+    void hessian(const double* x, double* hessian) {
+        latest_hessian = (*second)(x);
+        second->copy_array(latest_hessian, hessian);
+    }
     void product(const double* x, const double* direction, double* product) {
         second->copy_array((*second)(x, direction), product);
     }
