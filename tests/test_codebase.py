@@ -32,6 +32,7 @@ MAY_INCLUDE = {
     "rules": {"", "rules"},
     "step": {"", "rules", "step"},
     "curvature": {"", "curvature"},
+    "preconditioners": {"", "curvature", "preconditioners"},
     "minimize": {"", "rules", "step", "curvature", "minimize"},
 }
 
@@ -76,7 +77,7 @@ def test_the_core_has_one_loop_around_rules():
 
 
 def uses_eigen(header):
-    return folder(header) in ("curvature", "minimize")
+    return folder(header) in ("curvature", "minimize", "preconditioners")
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="needs the compiler under the name c++")

@@ -18,6 +18,7 @@ void bind_least_squares(pybind11::module_& module);
 void bind_threads(pybind11::module_& module);
 void bind_config(pybind11::module_& module);
 void bind_curvature(pybind11::module_& module);
+void bind_preconditioners(pybind11::module_& module);
 
 // The variant of a rule that these hyper-parameters ask for. Only bind_rules.cpp sees the rules' own types, so that a
 // change in one compiles one file anew.

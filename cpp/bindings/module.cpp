@@ -11,4 +11,5 @@ PYBIND11_MODULE(DOWNSLOPE_MODULE, module) {
     bind_threads(module);
     bind_config(module);
     bind_curvature(module);
+    bind_preconditioners(module);
 }

@@ -1,6 +1,6 @@
 """Optimization on CPUs, for people who live in NumPy."""
 
-from downslope import curvature, reference, schedules
+from downslope import curvature, preconditioners, reference, schedules
 from downslope.config import __version__, isa, show_config
 from downslope.minimize import (
     EarlyStopping,
@@ -17,6 +17,7 @@ from downslope.minimize import (
     scipy_method,
     train,
 )
+from downslope.preconditioners import EKFAC, KFAC, TONGA, DiagonalFisher, load_preconditioner
 from downslope.rules import (
     NAG,
     OPTIMIZERS,
@@ -43,15 +44,19 @@ def __dir__():
 
 
 __all__ = [
+    "EKFAC",
+    "KFAC",
     "NAG",
     "OPTIMIZERS",
     "SGD",
+    "TONGA",
     "AdaBelief",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "DiagonalFisher",
     "EarlyStopping",
     "Lion",
     "NAdam",
@@ -71,10 +76,12 @@ __all__ = [
     "least_squares",
     "least_squares_many",
     "load_optimizer",
+    "load_preconditioner",
     "minibatches",
     "minimize",
     "minimize_many",
     "num_threads",
+    "preconditioners",
     "reference",
     "schedules",
     "scipy_method",

@@ -294,6 +294,11 @@ def _second_moment(rows):
     return rows.T @ rows / len(rows)
 
 
+def running_weight(count, decay):
+    """The weight of the past when the count-th item goes into a running average, which starts as the plain mean."""
+    return min(1 - 1 / count, decay)
+
+
 class RunningAverage:
     """An exponential moving average of arrays, which starts as the plain mean.
 
@@ -351,5 +356,5 @@ class RunningAverage:
         self.count += 1
         if self.value is None:
             self.value = np.zeros(x.shape)
-        weight = min(1 - 1 / self.count, self.decay)
+        weight = running_weight(self.count, self.decay)
         self.value[...] = weight * self.value + (1 - weight) * x

@@ -24,6 +24,20 @@ void for_each_piece(int threads, Index count, const Body& body) {
     });
 }
 
+// Calls body(i, threads) for each i in [0, count): with all threads for one large i after the other, and then with one
+// for each of the others, side by side.
+template <class IsLarge, class Body>
+void large_then_small(int threads, std::size_t count, const IsLarge& is_large, const Body& body) {
+    std::vector<std::size_t> small;
+    for (std::size_t i = 0; i < count; ++i)
+        if (is_large(i))
+            body(i, threads);
+        else
+            small.push_back(i);
+    parallel_tasks(threads, static_cast<Index>(small.size()),
+                   [&](Index k) { body(small[static_cast<std::size_t>(k)], 1); });
+}
+
 // (A + pi sqrt(damping) I) (x) (B + sqrt(damping)/pi I), by the Cholesky factorizations of both.
 class FactoredKronecker {
 public:
@@ -228,14 +242,13 @@ public:
     }
 
 private:
-    // Calls body(block, threads): all threads on the one block there is, or one on each.
+    // Calls body(block, threads).
     template <class Body>
     void for_each_block(int threads, const Body& body) const {
-        if (blocks_.size() == 1)
-            body(0, threads);
-        else
-            parallel_tasks(threads, static_cast<Index>(blocks_.size()),
-                           [&](Index i) { body(static_cast<std::size_t>(i), 1); });
+        const auto is_large = [&](std::size_t i) {
+            return blocks_.size() == 1 || std::max(factors_[i].a.rows(), factors_[i].b.rows()) >= parallel_size;
+        };
+        large_then_small(threads, blocks_.size(), is_large, body);
     }
 
     template <class Body>

@@ -1,0 +1,204 @@
+"""What all running preconditioners have in common: layers, checks, failures, checkpoints."""
+
+import threading
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+
+from downslope.rules.state import MAX_STEPS, fill_array
+from downslope.rules.tree_file import write_tree
+from downslope.validation import integer, real_array
+
+
+def floating(name, value):
+    """`value` as a C-contiguous array, of float32 if it is that already, and else of float64."""
+    array = real_array(name, value)
+    return np.require(array, np.float32 if array.dtype == np.float32 else np.float64, ["C", "ALIGNED"])
+
+
+def positive_shape(name, shape, axes=None):
+    """`shape` as a tuple of positive integers, as many as `axes`, or any number from one on."""
+    if not isinstance(shape, (tuple, list)) or len(shape) == 0 or (axes is not None and len(shape) != axes):
+        raise ValueError(f"{name} must be a tuple of {axes or 'one or more'} integers >= 1, got {shape!r}")
+    return tuple(integer(f"{name}[{i}]", extent, lower=1) for i, extent in enumerate(shape))
+
+
+class Preconditioner:
+    """A running estimate of curvature for the layers of a model, which makes directions of gradients.
+
+    This is the base of `KFAC`, `EKFAC`, `TONGA` and `DiagonalFisher`; it makes no preconditioner itself.
+
+    A batch that is not finite, or whose moments overflow, is left out, and a factorization that fails leaves the last
+    good one in use; both are counted in `failures` and told by a `RuntimeWarning` that names the layer. What `update`
+    has taken in is therefore always finite. A preconditioner used from two threads is serialised by its own lock, and
+    kernels run without the GIL.
+
+    Attributes
+    ----------
+    layers : dict
+        Name of each layer -> its shape.
+    failures : dict
+        Name of each layer -> how many batches were left out and factorizations failed.
+    """
+
+    def __init__(self, layers, axes=None):
+        if not isinstance(layers, Mapping) or not layers:
+            raise ValueError(f"layers must be a mapping from names to shapes, with at least one, got {layers!r}")
+        self.layers = {name: positive_shape(f"layers[{name!r}]", shape, axes) for name, shape in layers.items()}
+        self.failures = dict.fromkeys(self.layers, 0)
+        self._lock = threading.RLock()
+        self._state = {name: {"updates": 0, **self._new_state(shape)} for name, shape in self.layers.items()}
+
+    def __repr__(self):
+        settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
+        return f"{type(self).__name__}({len(self.layers)} layers, {settings})"
+
+    def __reduce__(self):
+        return restored, (self.state_dict(),)
+
+    def state_dict(self):
+        """Settings, running averages, counts and failures, copied.
+
+        Returns
+        -------
+        dict
+            ``"class"``, ``"settings"``, ``"layers"`` (name -> shape), ``"failures"`` (name -> number) and ``"state"``:
+            name -> what the layer has, arrays and counts.
+        """
+        with self._lock:
+            state = {
+                name: {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in slots.items()}
+                for name, slots in self._state.items()
+            }
+            return {
+                "class": type(self).__name__,
+                "settings": self._settings(),
+                "layers": dict(self.layers),
+                "failures": dict(self.failures),
+                "state": state,
+            }
+
+    def load_state_dict(self, state_dict):
+        """Go on from where `state_dict()` was taken, with the same bits.
+
+        Parameters
+        ----------
+        state_dict : dict
+            Of a preconditioner of the same class, layers and settings; damping and `max_kl`, where there is one, are
+            taken over.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit; then nothing is changed.
+        """
+        with self._lock:
+            try:
+                self._load(state_dict)
+            except KeyError as error:
+                raise ValueError(f"state_dict is not one of {type(self).__name__}: it lacks {error}") from error
+            except (TypeError, AttributeError) as error:
+                raise ValueError(f"state_dict is not one of {type(self).__name__}: {error}") from error
+
+    def save(self, path):
+        """Write `state_dict()` to a file, for `load_preconditioner` to go on from.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A file in the safetensors format, which is written whole or, if that fails, left as it was.
+
+        Raises
+        ------
+        TypeError
+            If a layer's name is neither a string nor an integer.
+        OSError
+            If the file cannot be written.
+        ImportError
+            Without the library safetensors: ``pip install 'downslope[io]'``.
+        """
+        write_tree(path, self.state_dict())
+
+    # What a class has of its own: its settings by their names in the constructor, which of them may change, the state
+    # of a layer, and what follows from a state that was loaded.
+    _changeable = ("damping",)
+
+    def _settings(self):
+        raise NotImplementedError
+
+    def _new_state(self, shape):
+        raise NotImplementedError
+
+    def _after_load(self):
+        pass
+
+    def _load(self, saved):
+        settings = self._settings()
+        for what, mine in (("class", type(self).__name__), ("layers", self.layers)):
+            if saved[what] != mine:
+                raise ValueError(f"state_dict has the {what} {saved[what]!r}, this preconditioner {mine!r}")
+        for name, value in settings.items():
+            if name not in self._changeable and saved["settings"][name] != value:
+                raise ValueError(f"state_dict has {name}={saved['settings'][name]!r}, this preconditioner {value!r}")
+        changed = type(self)(self.layers, **saved["settings"])
+        failures = {
+            name: integer(f"state_dict['failures'][{name!r}]", saved["failures"][name], lower=0) for name in self.layers
+        }
+        for name, slots in changed._state.items():
+            _fill(slots, saved["state"][name], f"state_dict['state'][{name!r}]")
+        changed._after_load()
+        lock = self._lock
+        self.__dict__.update(changed.__dict__, failures=failures, _lock=lock)
+
+    def _names_in(self, argument, given, all_of_them):
+        """The names in a mapping, which must be layers."""
+        if not isinstance(given, Mapping):
+            raise ValueError(f"{argument} must be a mapping from names of layers, got a {type(given).__name__}")
+        foreign = [repr(name) for name in given if name not in self.layers]
+        missing = [repr(name) for name in self.layers if name not in given] if all_of_them else []
+        if foreign or missing:
+            raise ValueError(
+                f"{argument} must have the names of the layers: "
+                + ", ".join([f"{name} is missing" for name in missing] + [f"{name} is unexpected" for name in foreign])
+            )
+        return list(given)
+
+    def _require_updates(self):
+        for name, slots in self._state.items():
+            if slots["updates"] == 0:
+                raise RuntimeError(f"the layer {name!r} has had no update: call update() before precondition()")
+
+    def _report(self, failed):
+        """Count and tell the failures, a list of (name, what happened)."""
+        for name, _ in failed:
+            self.failures[name] += 1
+        for name, what in failed:
+            warnings.warn(f"layer {name!r}: {what}", RuntimeWarning, stacklevel=4)
+
+
+def restored(state_dict):
+    """The preconditioner of which this is the state."""
+    from downslope.preconditioners import PRECONDITIONERS
+
+    name = state_dict["class"]
+    if name not in PRECONDITIONERS:
+        raise ValueError(f"class must be one of {', '.join(PRECONDITIONERS)}, got {name!r}")
+    made = PRECONDITIONERS[name](state_dict["layers"], **state_dict["settings"])
+    made.load_state_dict(state_dict)
+    return made
+
+
+def _fill(slots, saved, where):
+    """Copy what was saved into a layer's new state."""
+    if set(saved) != set(slots):
+        raise ValueError(f"{where} must have {sorted(slots)}, got {sorted(saved)}")
+    for name, value in slots.items():
+        if isinstance(value, np.ndarray):
+            fill_array(value, saved[name], f"{where}[{name!r}]")
+            if not np.isfinite(value).all():
+                raise ValueError(f"{where}[{name!r}] must be finite, got NaN or infinity")
+        elif isinstance(value, float):
+            slots[name] = float(saved[name])
+        else:
+            slots[name] = integer(f"{where}[{name!r}]", saved[name], lower=0, upper=MAX_STEPS)
