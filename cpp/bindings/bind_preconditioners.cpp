@@ -86,31 +86,31 @@ struct BoundLayers {
 
     std::vector<std::pair<py::array, std::optional<py::array>>> solve(const std::vector<GradientOfLayer>& given,
                                                                       double largest) const {
-        std::vector<MatrixXd> before, after;
+        std::vector<MatrixXd> directions;
         std::vector<LayerGradient> gradients;
         for (const auto& [layer, weights, bias] : given) {
-            MatrixXd& y = before.emplace_back(weights.shape(1), weights.shape(0) + bias.has_value());
+            MatrixXd& y = directions.emplace_back(weights.shape(1), weights.shape(0) + bias.has_value());
             decode(weights, y.data());
             if (bias) decode(*bias, y.data() + weights.size());
+            gradients.push_back({layer, {y.data(), y.rows(), y.cols()}});
         }
-        after = before;
-        for (std::size_t i = 0; i < given.size(); ++i)
-            gradients.push_back({std::get<0>(given[i]), {after[i].data(), after[i].rows(), after[i].cols()}});
         double product = 0;
         {
             const py::gil_scoped_release release;
             const DefaultFloatEnvironment environment;
+            const bool clips = largest < std::numeric_limits<double>::infinity();
+            const std::vector<MatrixXd> before = clips ? directions : std::vector<MatrixXd>{};
             layers.solve(gradients, threads());
-            for (std::size_t i = 0; i < given.size(); ++i) product += before[i].cwiseProduct(after[i]).sum();
+            for (std::size_t i = 0; i < before.size(); ++i) product += before[i].cwiseProduct(directions[i]).sum();
         }
         const double scale = product > largest ? std::sqrt(largest / product) : 1;
-        std::vector<std::pair<py::array, std::optional<py::array>>> directions;
+        std::vector<std::pair<py::array, std::optional<py::array>>> out;
         for (std::size_t i = 0; i < given.size(); ++i) {
             const auto& [layer, weights, bias] = given[i];
-            auto& direction = directions.emplace_back(encoded(weights, after[i].data(), scale), std::nullopt);
-            if (bias) direction.second = encoded(*bias, after[i].data() + weights.size(), scale);
+            auto& pair = out.emplace_back(encoded(weights, directions[i].data(), scale), std::nullopt);
+            if (bias) pair.second = encoded(*bias, directions[i].data() + weights.size(), scale);
         }
-        return directions;
+        return out;
     }
 };
 
@@ -140,15 +140,17 @@ py::class_<BoundLayers<Layers>> bind_layers(py::module_& module, const char* nam
 template <class Block>
 void bind_kronecker(py::module_& module, const char* name) {
     using Layers = KroneckerLayers<Block>;
-    bind_layers<Layers>(module, name).def(py::init([](const std::vector<std::pair<Doubles, Doubles>>& pairs) {
-        std::vector<KroneckerFactors> factors;
-        std::int64_t numbers = 0;
-        for (const auto& [a, g] : pairs) {
-            factors.push_back({const_map(a), const_map(g)});
-            numbers += a.size() + g.size();
-        }
-        return BoundLayers<Layers>{py::cast(pairs), Layers(factors), numbers};
-    }));
+    bind_layers<Layers>(module, name)
+        .def(py::init([](const std::vector<std::pair<Doubles, Doubles>>& pairs, bool reuse) {
+                 std::vector<KroneckerFactors> factors;
+                 std::int64_t numbers = 0;
+                 for (const auto& [a, g] : pairs) {
+                     factors.push_back({const_map(a), const_map(g)});
+                     numbers += a.size() + g.size();
+                 }
+                 return BoundLayers<Layers>{py::cast(pairs), Layers(factors, reuse), numbers};
+             }),
+             py::arg("factors"), py::arg("reuse"));
 }
 
 void bind_eigenbasis(py::module_& module) {

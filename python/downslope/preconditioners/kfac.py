@@ -52,7 +52,8 @@ class KFAC(KroneckerFactored):
     With those of the true targets, at no cost, it is the empirical Fisher, which vanishes as the model fits [2]_, and
     usually makes poorer directions.
 
-    Factors are kept, factorized and solved with in float64. Products over the batch are taken in the dtype of what is
+    Factors are kept, factorized and solved with in float64; with a period above 1 and factored damping, their inverses
+    are formed once and multiplied by. Products over the batch are taken in the dtype of what is
     given, 256 examples at a time, and added up in float64.
 
     References
@@ -104,7 +105,8 @@ class KFAC(KroneckerFactored):
 
     def _new_core(self):
         make = core.FactoredKroneckerLayers if self.mode == "factored" else core.ExactKroneckerLayers
-        return make([(slots["inputs"], slots["output_grads"]) for slots in self._state.values()])
+        factors = [(slots["inputs"], slots["output_grads"]) for slots in self._state.values()]
+        return make(factors, reuse=self.period > 1)
 
     def _is_factorized(self, name):
         return self._state[name]["factorized_updates"] > 0

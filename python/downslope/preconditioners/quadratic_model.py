@@ -176,7 +176,7 @@ def _outputs(name, value, shape=None):
 
 
 def _dot(first, second):
-    return sum(np.einsum("i,i", np.ravel(x), np.ravel(y), dtype=np.float64) for x, y in zip(first, second))
+    return sum(float(np.dot(np.ravel(x), np.ravel(y))) for x, y in zip(first, second))
 
 
 def _minimizer(curvature, slope):

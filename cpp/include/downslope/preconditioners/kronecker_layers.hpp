@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <type_traits>
 
 #include "../curvature/kronecker.hpp"
 #include "second_moments.hpp"
@@ -23,8 +24,9 @@ struct LayerGradient {
 template <class Block>
 class KroneckerLayers {
 public:
-    explicit KroneckerLayers(const std::vector<KroneckerFactors>& factors)
-        : factors_(factors), blocks_(factors.size()) {}
+    // `reuse` says whether there will be several solutions by each factorization.
+    KroneckerLayers(const std::vector<KroneckerFactors>& factors, bool reuse)
+        : factors_(factors), reuse_(reuse), blocks_(factors.size()) {}
 
     // Of these layers. One that fails keeps its last factorization. In an outcome block 0 is A, 1 is G, 2 the product.
     std::vector<Outcome> factorize(const std::vector<std::size_t>& layers, double damping, int threads) {
@@ -36,7 +38,10 @@ public:
         curvature::large_then_small(threads, layers.size(), is_large, [&](std::size_t i, int layer_threads) {
             auto block = std::make_unique<Block>(factors_[layers[i]]);
             outcomes[i] = block->factorize({damping}, layer_threads);
-            if (outcomes[i].ok()) blocks_[layers[i]] = std::move(block);
+            if (!outcomes[i].ok()) return;
+            if constexpr (std::is_same_v<Block, curvature::FactoredKronecker>)
+                if (reuse_) block->invert();
+            blocks_[layers[i]] = std::move(block);
         });
         return outcomes;
     }
@@ -53,6 +58,7 @@ public:
 
 private:
     std::vector<KroneckerFactors> factors_;
+    bool reuse_;
     std::vector<std::unique_ptr<Block>> blocks_;
 };
 
