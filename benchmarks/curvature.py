@@ -27,7 +27,7 @@ def race(name, ours, others):
     others = {key: step for key, step in others.items() if step is not None}
     for step in others.values():
         np.testing.assert_allclose(ours(), step(), rtol=1e-7, atol=1e-9)
-    timed = Race({"downslope": ours, **others}, pause=0.05)
+    timed = Race({"downslope": ours, **others}, pause=0.3)
     best = min(others, key=timed.us)
     print(
         f"{name:<36}",

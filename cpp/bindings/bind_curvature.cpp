@@ -132,7 +132,20 @@ void bind_curvature(py::module_& module) {
                 numbers += array.size();
             }
             return Bound<BlockDiagonal>{py::cast(arrays), BlockDiagonal(std::move(blocks)), numbers};
-        }));
+        }))
+        .def(
+            "factorize_and_solve",
+            [](const Bound<BlockDiagonal>& self, double damping, double asymmetry, Doubles& x) {
+                auto vectors = writable_columns(x);
+                bool is_regular = true;
+                py::gil_scoped_release release;
+                const DefaultFloatEnvironment environment;
+                const Outcome outcome = self.curvature.factorize_and_solve({damping, false, asymmetry}, vectors,
+                                                                           is_regular, self.threads(vectors.cols()));
+                py::gil_scoped_acquire acquire;
+                return py::make_tuple(outcome_of(outcome), is_regular);
+            },
+            py::arg("damping"), py::arg("asymmetry"), py::arg("x").noconvert(), "In place, as both one by one.");
     bind_kronecker<ExactKronecker>(module, "ExactKronecker");
     bind_kronecker<FactoredKronecker>(module, "FactoredKronecker");
     bind_concept<LowRank>(module, "LowRank").def(py::init([](const Doubles& u, const Doubles& diag) {

@@ -1,7 +1,8 @@
 """A block-diagonal matrix."""
 
 from downslope._extension import core
-from downslope.curvature.structure import Curvature, operand, square
+from downslope.curvature.structure import Curvature, operand, raise_unless_regular, square
+from downslope.validation import number
 
 
 class BlockDiagonal(Curvature):
@@ -46,6 +47,26 @@ class BlockDiagonal(Curvature):
                 raise ValueError(f"blocks must be square, got shape {arrays.shape}")
             size = arrays.shape[0] * arrays.shape[1]
         super().__init__(size, lambda: core.BlockDiagonal(arrays), asymmetry)
+
+    def solve(self, v, damping=0.0):
+        """(C + damping I)^-1 v: as ``C.factorize(damping).solve(v)``, but faster, since no factor is kept.
+
+        Parameters
+        ----------
+        v : array_like of shape (n,) or (n, k)
+            Right-hand sides.
+        damping : float, default 0.0
+            At least 0.
+        """
+        damping = number("damping", damping, lower=0)
+
+        def work(rows):
+            outcome, is_regular = self._core.factorize_and_solve(damping, self._asymmetry, rows)
+            self._raise_unless_success(outcome, damping)
+            raise_unless_regular(is_regular)
+            return rows
+
+        return self._on_vectors(v, work)
 
     def _block_name(self, block):
         return f"blocks[{block}]"

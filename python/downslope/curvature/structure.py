@@ -202,8 +202,13 @@ class Factorization:
         """
 
         def work(rows):
-            if not self._core.solve(rows):
-                raise np.linalg.LinAlgError("the matrix is singular to working precision: give it more damping")
+            raise_unless_regular(self._core.solve(rows))
             return rows
 
         return self._on_vectors(v, work)
+
+
+def raise_unless_regular(is_regular):
+    """LinAlgError if refinement has found that a solution has no correct digit."""
+    if not is_regular:
+        raise np.linalg.LinAlgError("the matrix is singular to working precision: give it more damping")

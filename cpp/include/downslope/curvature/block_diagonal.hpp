@@ -1,6 +1,7 @@
 // A block-diagonal matrix, of equal or different blocks.
 #pragma once
 
+#include <atomic>
 #include <numeric>
 #include <utility>
 
@@ -68,21 +69,45 @@ public:
     }
 
     bool solve(Columns x, int threads) const {
-        std::vector<unsigned char> regular(groups_.size(), true);
+        std::atomic<bool> regular{true};
         for_each_group(threads, [&](const Group& group, int group_threads) {
-            auto& is_regular = regular[static_cast<std::size_t>(&group - groups_.data())];
-            if (group.size > largest_small_block) {
-                is_regular = large(group).solve(x.middleRows(rows_[order_[group.first]], group.size), group_threads);
-                return;
-            }
-            for (Index j = 0; j < x.cols(); ++j) {
-                std::array<double*, lanes> parts;
-                for (std::size_t k = 0; k < group.count; ++k)
-                    parts[k] = x.col(j).data() + rows_[order_[group.first + k]];
-                is_regular &= small(group).solve(parts, static_cast<int>(group.count));
-            }
+            const bool is_regular = group.size > largest_small_block
+                                        ? solve_large(large(group), group, x, group_threads)
+                                        : solve_small(small(group), group, x);
+            if (!is_regular) regular = false;
         });
-        return std::all_of(regular.begin(), regular.end(), [](bool one) { return one; });
+        return regular;
+    }
+
+    // The same as both, but no factor outlives its block: so none has to leave the cache.
+    Outcome factorize_and_solve(const FactorOptions& options, Columns x, bool& is_regular, int threads) const {
+        std::atomic<bool> regular{true};
+        std::vector<double> shifts(blocks_.size());
+        const Outcome outcome =
+            for_each_status(threads, shifts, [&](const Group& group, SmallBlocks::Block* members, int group_threads) {
+                bool is_solved = true;
+                if (group.size > largest_small_block) {
+                    Memory packed, diagonal(lanes, tiles_in(group.size, lanes));
+                    resize_large(packed, lanes, packed_rows(group.size) * group.size / lanes);
+                    Cholesky factor(packed.data(), diagonal.data(), group.size);
+                    *members->status =
+                        factor.factorize(matrix(order_[group.first]), options, *members->shift, group_threads);
+                    if (*members->status == FactorStatus::success)
+                        is_solved = solve_large(factor, group, x, group_threads);
+                } else {
+                    Lanes packed[largest_small_block * largest_small_block], diagonal[largest_small_block];
+                    SmallBlocks factors(packed, diagonal, group.size);
+                    factors.factorize(members, static_cast<int>(group.count), options);
+                    const auto succeeded = [](const SmallBlocks::Block& block) {
+                        return *block.status == FactorStatus::success;
+                    };
+                    if (std::all_of(members, members + group.count, succeeded))
+                        is_solved = solve_small(factors, group, x);
+                }
+                if (!is_solved) regular = false;
+            });
+        is_regular = regular;
+        return outcome;
     }
 
     std::vector<double> shifts() const { return shifts_; }
@@ -147,6 +172,20 @@ private:
         const auto failed = std::find_if(statuses.begin(), statuses.end(),
                                          [](FactorStatus status) { return status != FactorStatus::success; });
         return failed == statuses.end() ? Outcome{} : Outcome{*failed, failed - statuses.begin()};
+    }
+
+    bool solve_large(const Cholesky& factor, const Group& group, Columns x, int threads) const {
+        return factor.solve(x.middleRows(rows_[order_[group.first]], group.size), threads);
+    }
+
+    bool solve_small(const SmallBlocks& factors, const Group& group, Columns x) const {
+        bool is_regular = true;
+        for (Index j = 0; j < x.cols(); ++j) {
+            std::array<double*, lanes> parts;
+            for (std::size_t k = 0; k < group.count; ++k) parts[k] = x.col(j).data() + rows_[order_[group.first + k]];
+            is_regular &= factors.solve(parts, static_cast<int>(group.count));
+        }
+        return is_regular;
     }
 
     Eigen::Map<const MatrixXd> matrix(std::size_t block) const {
