@@ -1,5 +1,5 @@
-"""The command ``downslope``: `race` trains with every rule on real data, `states` with state in fewer bits, `minimize`
-goes down to a known minimum, and `info` says what is installed.
+"""The command ``downslope``: `race` trains with every rule on real data, `states` with state in fewer bits, `curvature`
+along directions of every kind of curvature, `minimize` goes down to a known minimum, and `info` says what is installed.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import downslope as ds
-from downslope.lab import minimize_problem, race, states
+from downslope.lab import minimize_problem, race, states, surface
 from downslope.lab.datasets import DatasetError, load
 from downslope.lab.models import models_for
 from downslope.lab.problems import PROBLEMS
@@ -83,6 +83,22 @@ def _parser():
         help="on the quadratic; default: %(default)s",
     )
     storing.set_defaults(command=_states)
+
+    curving = commands.add_parser(
+        "curvature",
+        help="what does each kind of curvature cost, and how few iterations does it take?",
+        description="Fit a surface to points with holes and outliers, along directions that full, Kronecker-factored, "
+        "block-diagonal, low-rank and diagonal curvature give, with and without momentum. Print a table and draw the "
+        "values.",
+    )
+    curving.add_argument(
+        "--iterations", type=_at_least(1), default=400, metavar="N", help="at most; default: %(default)s"
+    )
+    curving.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: %(default)s")
+    curving.add_argument(
+        "--out", type=Path, default=Path("curvature.png"), metavar="PNG", help="default: %(default)s"
+    )
+    curving.set_defaults(command=_curvature)
 
     minimizing = commands.add_parser(
         "minimize",
@@ -297,6 +313,51 @@ def _state_table(runs, classes):
         row.append(f"{100 * change:+.1f}%" if state != "float32" else "")
         form = "{:.1%}" if classes else "{:.3f}"
         row += [form.format(np.mean(scores)), form.format(np.std(scores, ddof=1))] if scored else []
+        rows.append(row)
+    return format_table(header, rows)
+
+
+def _curvature(args):
+    tqdm, draw = _drawing("curvature")
+    _refuse_unwritable(args.out)
+    problem = surface.Surface(args.seed)
+    rows, columns = problem.Z.shape
+    _say(
+        f"A surface of {surface.BUMPS[0]} x {surface.BUMPS[1]} bumps, {problem.size:,} coefficients, is fitted to the "
+        f"{np.count_nonzero(problem.seen):,} points measured of {rows} x {columns}. At most {args.iterations:,} "
+        "iterations of w -= lr * C.solve(gradient), by downslope.SGD."
+    )
+    least = surface.least_loss(problem)
+    first = problem.loss_and_grad(np.zeros(problem.size))[0]
+    reached, drawn = (least + share * (first - least) for share in (surface.REACHED, surface.DRAWN))
+    descents = {}
+    with tqdm(total=2 * len(surface.STRUCTURES) * args.iterations, unit="iteration", disable=None) as bar:
+        for name, structure in surface.STRUCTURES.items():
+            bar.set_description(f"{name:<14}")
+            settings = {"iterations": args.iterations, "until": drawn, "on_iteration": bar.update}
+            descents[name] = [
+                surface.descend(problem, structure, momentum=momentum, **settings) for momentum in (False, True)
+            ]
+    print(f"\n{_curvature_table(descents, reached)}\n")
+    _say(
+        "KB: of the arrays that C is made of. ms: the median of an iteration, from the gradient to the next. "
+        f"iterations, total ms: until {surface.REACHED:g} of the way from the start to the minimum was left; "
+        "a dash where that took too many iterations."
+    )
+    with _writing(args.out):
+        draw(descents, least, args.out, title="A surface fitted along directions of each kind of curvature")
+    print(f"wrote {args.out}")
+    return 0
+
+
+def _curvature_table(descents, reached):
+    header = ["\ncurvature", "\nKB", "\nms", "itera-\ntions", "total\nms", "with\nmomentum", "total\nms"]
+    rows = []
+    for name, (plain, with_momentum) in descents.items():
+        row = [name, f"{plain.nbytes / 1e3:,.0f}", f"{plain.ms:.2f}" if plain.ms < 10 else f"{plain.ms:.0f}"]
+        for descent in (plain, with_momentum):
+            n = descent.iterations_to(reached)
+            row += ["-", "-"] if n is None else [f"{n:,}", f"{n * descent.ms:,.0f}"]
         rows.append(row)
     return format_table(header, rows)
 
