@@ -98,7 +98,7 @@ def test_threads_change_no_bit(case, rng, forced_threads):
             assert_same_bits(x, y)
 
 
-@pytest.mark.parametrize("sizes", [[512], [600], [640, 5, 5, 520]])
+@pytest.mark.parametrize("sizes", [[300], [512], [600], [640, 5, 5, 520], [1100]])
 def test_large_matrices_in_tiles(sizes, rng, forced_threads):
     """The last column of tiles is narrower than the others, or as wide."""
     halves = [rng.standard_normal((n, n)) for n in sizes]
@@ -120,6 +120,38 @@ def test_every_size_of_block(n, rng):
     assert_close(
         curvature.BlockDiagonal(blocks).solve(v, 0.1), reference.solve(reference.block_diagonal(blocks), v, 0.1)
     )
+
+
+@pytest.mark.parametrize("pivot", [0, 63, 64, 300, -1])
+@pytest.mark.parametrize("n", [33, 36, 130, 301, 603])
+def test_the_shift_of_a_matrix_in_tiles(n, pivot, rng, forced_threads):
+    """What failed, in whatever tile, leaves no trace."""
+    A = positive(rng, n)
+    pivot = min(pivot, n - 1)
+    A[pivot, pivot] -= 2 * np.abs(A).max()
+    v = rng.standard_normal(n)
+    solutions = []
+    for threads in (1, 2):
+        with forced_threads(threads):
+            with pytest.raises(LinAlgError, match="H is not positive definite"):
+                curvature.Dense(A).factorize()
+            F = curvature.Dense(A).factorize(ensure_positive=True)
+            solutions.append(F.solve(v))
+    assert 1 <= F.shift / reference.smallest_shift(A) <= 2.001
+    assert_close(solutions[0], np.linalg.solve(A + F.shift * np.eye(n), v), 1e-10)
+    assert_same_bits(*solutions)
+
+
+@pytest.mark.parametrize("n", [5, 8, 9, 64, 130, 513])
+def test_every_element_is_looked_at(n, rng):
+    A = positive(rng, n)
+    for index in [(0, n - 1), (n - 1, 0), (n // 2, n // 3), (n // 3, n // 2), (n - 1, n - 1), (n - 2, n - 1)]:
+        for make in (curvature.Dense, lambda H: curvature.BlockDiagonal(np.stack([H] * 9))):
+            make(A)
+            for value, word in ((np.nan, "finite"), (-np.inf, "finite"), (7.0, "symmetric")):
+                if not (word == "symmetric" and index[0] == index[1]):
+                    with pytest.raises(ValueError, match=f"must be {word}"):
+                        make(changed(A, index, value))
 
 
 def hilbert(n):

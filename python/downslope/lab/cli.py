@@ -95,9 +95,7 @@ def _parser():
         "--iterations", type=_at_least(1), default=400, metavar="N", help="at most; default: %(default)s"
     )
     curving.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="default: %(default)s")
-    curving.add_argument(
-        "--out", type=Path, default=Path("curvature.png"), metavar="PNG", help="default: %(default)s"
-    )
+    curving.add_argument("--out", type=Path, default=Path("curvature.png"), metavar="PNG", help="default: %(default)s")
     curving.set_defaults(command=_curvature)
 
     minimizing = commands.add_parser(
