@@ -6,6 +6,7 @@ compiler. Results are compared before anything is timed.
 
 import argparse
 import ctypes
+import itertools
 import subprocess
 import tempfile
 
@@ -14,7 +15,7 @@ from scipy.optimize import least_squares
 from side_by_side import Race, cell
 
 import downslope as ds
-from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS
+from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS, rescaled
 
 POINTS = 50
 TIMES = np.linspace(0, 4, POINTS)
@@ -104,17 +105,23 @@ def many_rows(count=20_000, looped=500):
         print(f"{name:<20}{cell(race.us(name) / share, 9)}{cell(faster, 20, '.0f', 'x')}")
 
 
+ROTATIONS = 5
+
+
 def problem_rows():
-    """Solved problems over the 18 of More, Garbow & Hillstrom from three starts each."""
-    print("Solved of the 18 problems of More, Garbow & Hillstrom from x0, 10 x0 and 100 x0, 54 in all\n")
-    print(f"{'':<14}  exact Jacobian  differences")
+    """Over the 18 of More, Garbow & Hillstrom from three starts each, as they are and turned and rescaled at random."""
+    print("Solved of the 18 problems of More, Garbow & Hillstrom from x0, 10 x0 and 100 x0\n")
+    print(f"{'':<14}{'as they are, of 54':^29}{f'rotated, rescaled, of {54 * ROTATIONS}':^29}")
+    print(f"{'':<14}" + 2 * "  exact Jacobian  differences")
     for side in ("SciPy", "lm", "dogleg", "gauss-newton"):
-        solved = [0, 0]
-        for problem in map(PROBLEMS.get, MORE_GARBOW_HILLSTROM):
-            for factor in (1, 10, 100):
+        solved = [0] * 4
+        for number, name in enumerate(MORE_GARBOW_HILLSTROM):
+            seeds = [None, *range(ROTATIONS * number, ROTATIONS * (number + 1))]
+            for seed, factor in itertools.product(seeds, (1, 10, 100)):
+                problem = PROBLEMS[name] if seed is None else rescaled(PROBLEMS[name], seed)
                 for i, options in enumerate(({"jac": problem.jac}, {})):
-                    solved[i] += finds(side, problem, factor * problem.x0, options)
-        print(f"{side:<14}{solved[0]:>16}{solved[1]:>13}")
+                    solved[2 * (seed is not None) + i] += finds(side, problem, factor * problem.x0, options)
+        print(f"{side:<14}{solved[0]:>16}{solved[1]:>13}{solved[2]:>16}{solved[3]:>13}")
 
 
 def finds(side, problem, x0, options):

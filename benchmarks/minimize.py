@@ -1,10 +1,11 @@
 """The loops against their peers, side by side in one process.
 
-Run as ``python benchmarks/minimize.py``, or with the names of some parts: loop, solve, problems, many, memory. SciPy,
-numba and pyensmallen are used if they are there. Results are compared before anything is timed.
+Run as ``python benchmarks/minimize.py``, or with the names of some parts: loop, solve, second-order, problems, many,
+memory. SciPy, numba and pyensmallen are used if they are there. Results are compared before anything is timed.
 """
 
 import argparse
+import itertools
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import numpy as np
 from side_by_side import Race, cell
 
 import downslope as ds
-from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS
+from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS, rescaled
 
 START = np.array([-1.2, 1.0])
 
@@ -154,26 +155,142 @@ def solve_rows():
         print(f"{name:<20}{cell(race.us(name), 6, '.0f')}{cell(race.ratio(name, 'downslope'), 21, '.1f', 'x')}")
 
 
+# ---- second order ----
+
+# SciPy has no Newton method with a line search but by conjugate gradients.
+NAMESAKES = {"newton": "newton-cg"} | {name: name for name in ("newton-cg", "trust-exact", "trust-ncg", "dogleg")}
+
+
+class Plane:
+    """Two-dimensional Rosenbrock in plain Python, which costs least."""
+
+    fun = staticmethod(lambda x: rosenbrock(x)[0])
+    grad = staticmethod(lambda x: rosenbrock(x)[1])
+
+    @staticmethod
+    def hess(x):
+        a, b = x[0], x[1]
+        return np.array([[1200 * a * a - 400 * b + 2, -400 * a], [-400 * a, 200.0]])
+
+
+class Bowl:
+    """x.Ax/2 + sum(x^4), with a dense and positive definite A."""
+
+    def __init__(self, n):
+        M = np.random.default_rng(0).standard_normal((n, n))
+        self.A = M @ M.T / n + np.eye(n)
+
+    def fun(self, x):
+        return x @ self.A @ x / 2 + (x**4).sum()
+
+    def grad(self, x):
+        return self.A @ x + 4 * x**3
+
+    def hess(self, x):
+        return self.A + np.diag(12 * x**2)
+
+
+class Chain:
+    """Rosenbrock's function of many variables; its Hessian is indefinite at the start, which SciPy's dogleg refuses."""
+
+    def __init__(self):
+        from scipy import optimize
+
+        self.fun, self.grad, self.hess = optimize.rosen, optimize.rosen_der, optimize.rosen_hess
+
+
+def second_order_solvers(problem, x0, method, gtol=1e-6):
+    """One of ours and one of SciPy's, by names; each returns its result."""
+    from scipy.optimize import minimize
+
+    def ours():
+        return ds.minimize(problem.fun, x0, method=method, jac=problem.grad, hess=problem.hess, options={"gtol": gtol})
+
+    namesake = NAMESAKES[method]
+    options = {"xtol": 1e-8} if namesake == "newton-cg" else {"gtol": gtol}
+
+    def theirs():
+        return minimize(problem.fun, x0, method=namesake, jac=problem.grad, hess=problem.hess, options=options)
+
+    return {"ours": ours, "SciPy": theirs}
+
+
+def second_order_rows():
+    print("Second order, Python functions: microseconds a solve, Hessians, and times faster than SciPy's namesake\n")
+    print(f"{'':<24}{'method':<13}   ours    SciPy   faster   (min)   Hessians: ours   SciPy")
+    cases = {
+        "Rosenbrock, n = 2": (Plane(), START),
+        "quartic bowl, n = 200": (Bowl(200), np.full(200, 1.5)),
+        "Rosenbrock, n = 200": (Chain(), np.tile([1.3, 0.7, 0.8, 1.9, 1.2], 40)),
+    }
+    for title, (problem, x0) in cases.items():
+        for method in NAMESAKES:
+            sides = second_order_solvers(problem, x0, method)
+            ours, theirs = sides["ours"](), sides["SciPy"]()
+            assert ours.success and ours.fun <= 1e-6, (title, method)
+            if not (theirs.success and theirs.fun <= 1e-6):
+                del sides["SciPy"]
+                theirs.nhev = np.nan
+            race = Race(sides)
+            least = {name: min(times) for name, times in race.seconds.items()}
+            print(
+                f"{title:<24}{method:<13}",
+                *(cell(race.us(name), 8, ".0f") for name in ("ours", "SciPy")),
+                cell(race.ratio("SciPy", "ours"), 7, ".1f", "x"),
+                cell(least.get("SciPy", np.nan) / least["ours"], 6, ".1f", "x"),
+                cell(ours.nhev, 16, ".0f"),
+                cell(theirs.nhev, 7, ".0f"),
+            )
+            title = ""
+
+
+# ---- solved problems ----
+
+
+ROTATIONS = 5
+
+
 def problem_rows():
-    """Evaluations and solved problems over the 18 of More, Garbow & Hillstrom from three starts each."""
-    ratios, solved = [], {"downslope": 0, "SciPy": 0}
-    for name in MORE_GARBOW_HILLSTROM:
-        problem = PROBLEMS[name]
-        for factor in (1, 10, 100):
-            x0 = factor * problem.x0
-            nfev = {}
-            with np.errstate(all="ignore"):
-                for side, res in (
-                    ("downslope", ds.minimize(problem.fun, x0, jac=problem.grad)),
-                    ("SciPy", scipy_minimize(problem.fun, x0, jac=problem.grad)),
-                ):
-                    found = bool(res.fun - problem.minimum <= 1e-8 * max(1, abs(problem.minimum)))
-                    solved[side] += found
-                    nfev[side] = res.nfev if found else np.nan
-            ratios.append(nfev["downslope"] / nfev["SciPy"])
-    print("L-BFGS over the 18 problems of More, Garbow & Hillstrom from x0, 10 x0 and 100 x0\n")
-    print(f"solved: downslope {solved['downslope']}, SciPy {solved['SciPy']}, of {len(ratios)}")
-    print(f"evaluations, of SciPy's, where both solve: median {np.nanmedian(ratios):.2f}")
+    """Over the 18 of More, Garbow & Hillstrom from three starts each, as they are and turned and rescaled at random."""
+    names = ("l-bfgs", *NAMESAKES)
+    solved = {method: [0] * 4 for method in names}
+    evaluations = []
+    for number, name in enumerate(MORE_GARBOW_HILLSTROM):
+        seeds = [None, *range(ROTATIONS * number, ROTATIONS * (number + 1))]
+        for seed, factor, method in itertools.product(seeds, (1, 10, 100), names):
+            problem = PROBLEMS[name] if seed is None else rescaled(PROBLEMS[name], seed)
+            sides = problem_solvers(problem, factor * problem.x0, method)
+            found = [evaluations_until_solved(problem, side) for side in sides]
+            for side in (0, 1):
+                solved[method][2 * (seed is not None) + side] += found[side] is not None
+            if method == "l-bfgs" and seed is None and None not in found:
+                evaluations.append(found[0] / found[1])
+    print("Solved of the 18 problems of More, Garbow & Hillstrom from x0, 10 x0 and 100 x0\n")
+    print(f"{'':<14}{'as they are, of 54':^26}{f'rotated, rescaled, of {54 * ROTATIONS}':^34}")
+    print(f"{'':<14}" + 2 * "        downslope   SciPy")
+    for method, counts in solved.items():
+        print(f"{method:<14}{counts[0]:>17}{counts[1]:>8}{counts[2]:>17}{counts[3]:>8}")
+    print("\n(SciPy's newton-cg stands beside newton, too)")
+    print(f"evaluations of l-bfgs, of SciPy's, where both solve: median {np.median(evaluations):.2f}")
+
+
+def problem_solvers(problem, x0, method):
+    if method == "l-bfgs":
+        return (
+            lambda: ds.minimize(problem.fun, x0, jac=problem.grad),
+            lambda: scipy_minimize(problem.fun, x0, jac=problem.grad),
+        )
+    return second_order_solvers(problem, x0, method, gtol=1e-8).values()
+
+
+def evaluations_until_solved(problem, solver):
+    """How many it takes, or None if it does not find the minimum."""
+    with np.errstate(all="ignore"):
+        try:
+            res = solver()
+        except (ValueError, np.linalg.LinAlgError):  # SciPy's, for an indefinite or infinite Hessian
+            return None
+    return res.nfev if res.fun - problem.minimum <= 1e-8 * max(1, abs(problem.minimum)) else None
 
 
 # ---- many ----
@@ -230,7 +347,14 @@ def memory_rows():
         print(f"{rows:>9,}{grown / 1e6:>15.1f}{shown / 1e6:>26.1f}")
 
 
-PARTS = {"loop": loop_rows, "solve": solve_rows, "problems": problem_rows, "many": many_rows, "memory": memory_rows}
+PARTS = {
+    "loop": loop_rows,
+    "solve": solve_rows,
+    "second-order": second_order_rows,
+    "problems": problem_rows,
+    "many": many_rows,
+    "memory": memory_rows,
+}
 
 
 def main():

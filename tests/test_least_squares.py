@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import downslope as ds
-from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS
+from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS, rescaled
 
 METHODS = pytest.mark.parametrize("method", ["lm", "dogleg", "gauss-newton"])
 DOUBLES = ctypes.POINTER(ctypes.c_double)
@@ -215,6 +215,16 @@ def test_units_do_not_matter(method):
         lambda x: rosenbrock(x * units), x0 / units, lambda x: rosenbrock_jac(x * units) * units, method=method
     )
     assert plain.success and np.array_equal(plain.x, scaled.x * units) and plain.nfev == scaled.nfev
+
+
+@METHODS
+@pytest.mark.parametrize("name", ["rosenbrock", "helical-valley", "variably-dimensioned", "penalty-1"])
+def test_rescaled_problems_are_solved(method, name):
+    """In coordinates turned at random, of sizes between 0.1 and 10."""
+    for seed in range(3):
+        problem = rescaled(PROBLEMS[name], seed)
+        res = ds.least_squares(problem.residuals, problem.x0, problem.jac, method=method)
+        assert res.success and solves(res.x, problem)
 
 
 def test_x_scale_is_the_reciprocal_of_the_scale():

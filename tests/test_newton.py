@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import downslope as ds
-from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS
+from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS, rescaled
 
 METHODS = ("newton", "newton-cg", "trust-exact", "trust-ncg", "dogleg")
 WITH_PRODUCTS = ("newton-cg", "trust-ncg")
@@ -499,6 +499,16 @@ def test_many_python_problems_equal_a_loop(rng, method):
 
 
 # ---- against SciPy ----
+
+
+@all_methods
+@pytest.mark.parametrize("name", ["rosenbrock", "helical-valley", "extended-powell-singular", "penalty-1"])
+def test_rescaled_problems_are_solved(method, name):
+    """In coordinates turned at random, of sizes between 0.1 and 10."""
+    for seed in range(3):
+        problem = rescaled(PROBLEMS[name], seed)
+        res = solve(problem, problem.x0, method, options={"gtol": 1e-8})
+        assert res.success and res.fun - problem.minimum <= 1e-8
 
 
 @all_methods

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS
+from downslope.lab.problems import MORE_GARBOW_HILLSTROM, PROBLEMS, rescaled
 
 EVERY = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 
@@ -230,3 +230,22 @@ def test_starts_and_minimizers_cannot_be_overwritten(problem):
     for array in (problem.x0, problem.minimizers):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
+
+
+@pytest.mark.parametrize("name", ["wood", "rosenbrock", "ackley"])
+def test_rescaled(name, rng):
+    """The derivatives are those of z, by differences along a direction; the minimum stays where it is."""
+    problem = PROBLEMS[name]
+    turned = rescaled(problem, seed=3)
+    assert np.isclose(turned.fun(turned.x0), problem.fun(problem.x0))
+    for z in turned.minimizers:
+        assert np.isclose(turned.fun(z), problem.minimum, atol=1e-12)
+    d, h = rng.standard_normal(turned.x0.size), 1e-6
+    up, down = turned.x0 + h * d, turned.x0 - h * d
+    assert np.isclose(turned.grad(turned.x0) @ d, (turned.fun(up) - turned.fun(down)) / (2 * h), rtol=1e-5)
+    slopes = (turned.grad(up) - turned.grad(down)) / (2 * h)
+    assert np.allclose(turned.hess(turned.x0) @ d, slopes, rtol=1e-4, atol=1e-4 * np.abs(slopes).max())
+    if problem.residuals is not None:
+        assert np.allclose(turned.residuals(turned.x0), problem.residuals(problem.x0))
+        slopes = (turned.residuals(up) - turned.residuals(down)) / (2 * h)
+        assert np.allclose(turned.jac(turned.x0) @ d, slopes, rtol=1e-5, atol=1e-5 * np.abs(slopes).max())

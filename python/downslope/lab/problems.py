@@ -5,7 +5,7 @@ gradients take complex points, too, so that a complex step can check them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.polynomial import Polynomial, chebyshev
@@ -101,6 +101,43 @@ def _sum_of_squares(name, **facts):
         return formula
 
     return register
+
+
+def rescaled(problem, seed):
+    """`problem` in other coordinates z: x = Q (s z), with a random rotation Q and random sizes s, 0.1 to 10.
+
+    Parameters
+    ----------
+    problem : Problem
+    seed : int
+        Of Q and s.
+
+    Returns
+    -------
+    Problem
+        With the same values, residuals and minimum; start, minimizers and derivatives are those of z.
+
+    Examples
+    --------
+    >>> from downslope.lab.problems import PROBLEMS, rescaled
+    >>> beale = PROBLEMS["beale"]
+    >>> turned = rescaled(beale, seed=0)
+    >>> bool(np.isclose(turned.fun(turned.x0), beale.fun(beale.x0)))
+    True
+    """
+    rng, n = np.random.default_rng(seed), len(problem.x0)
+    Q, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    sizes = 10 ** rng.uniform(-1, 1, n)
+    B = Q * sizes
+    functions = {
+        "fun": lambda z: problem.fun(B @ z),
+        "grad": lambda z: problem.grad(B @ z) @ B,
+        "hess": lambda z: B.T @ problem.hess(B @ z) @ B,
+    }
+    if problem.residuals is not None:
+        functions |= {"residuals": lambda z: problem.residuals(B @ z), "jac": lambda z: problem.jac(B @ z) @ B}
+    places = {"x0": problem.x0 @ Q / sizes, "minimizers": problem.minimizers @ Q / sizes}
+    return replace(problem, **functions, **places)
 
 
 def _vector(x):
