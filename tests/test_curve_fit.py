@@ -163,3 +163,11 @@ def test_rows_that_do_not_converge_are_nan(kind, y):
 def test_errors_of_many(error, message, change):
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         ds.curve_fit_many(**({"f": decay, "xdata": T, "Y": np.ones((2, 25)), "P0": P0} | change))
+
+
+def test_progress_of_many(y, capsys):
+    pytest.importorskip("tqdm")
+    expected, _ = ds.curve_fit_many(decay, T, [y, y, y], P0)
+    assert capsys.readouterr().err == ""
+    shown, _ = ds.curve_fit_many(decay, T, [y, y, y], P0, progress=True)
+    assert np.array_equal(shown, expected) and "3/3" in capsys.readouterr().err

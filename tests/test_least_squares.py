@@ -1,8 +1,10 @@
 """Least squares: closed forms, certified fits, the peer, and how it ends."""
 
+import _thread
 import ctypes
 import re
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -515,6 +517,46 @@ def test_many_of_a_python_function():
             assert np.array_equal(many[name][i], one[name], equal_nan=True), name
 
 
+ENDLESS = dict.fromkeys(("ftol", "xtol", "gtol"), 0.0) | {"n_residuals": 2, "max_nfev": 2**60}
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2])
+def test_ctrl_c_ends_compiled_ones(library, threads):
+    """One problem, or several on so many threads."""
+    timer = threading.Timer(0.05, _thread.interrupt_main)
+    with pytest.raises(KeyboardInterrupt):
+        timer.start()
+        if threads is None:
+            ds.least_squares(library.endless_residuals, [1.0], **ENDLESS)
+        else:
+            with ds.num_threads(threads):
+                ds.least_squares_many(library.endless_residuals, np.ones((5, 1)), **ENDLESS)
+    timer.join()
+
+
+@pytest.mark.parametrize("fun", [rosenbrock, COMPILED["together"]["fun"]], ids=["Python", "compiled"])
+def test_progress(fun, capsys):
+    pytest.importorskip("tqdm")
+    more = {} if fun is rosenbrock else {"data": decays(7), "n_residuals": 12}
+    expected = ds.least_squares_many(fun, np.ones((7, 2)), **more)
+    assert capsys.readouterr().err == ""
+    shown = ds.least_squares_many(fun, np.ones((7, 2)), **more, progress=True)
+    assert np.array_equal(shown.x, expected.x) and "7/7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt()], ids=repr)
+def test_exceptions_of_the_progress_bar(library, monkeypatch, error):
+    tqdm = pytest.importorskip("tqdm")
+
+    def update(self, by):
+        raise error
+
+    monkeypatch.setattr(tqdm.tqdm, "update", update)
+    with pytest.raises(type(error)) as caught:
+        ds.least_squares_many(library.endless_residuals, np.ones((5, 1)), **ENDLESS, progress=True)
+    assert caught.value is error
+
+
 def test_many_of_none():
     for fun, m in ((rosenbrock, None), (COMPILED["together"]["fun"], 12)):
         res = ds.least_squares_many(fun, np.zeros((0, 2)), n_residuals=m)
@@ -535,6 +577,7 @@ def test_an_error_in_one_of_many_leaves():
         (ValueError, "data must have a row for each of the 2 problems, got shape (1, 24)", {"data": decays(1)}),
         (ValueError, "X0 must have one row a problem, shape (k, n), got shape (2,)", {"X0": [1.0, 2.0]}),
         (TypeError, "args are for Python functions", {"args": (1,)}),
+        (TypeError, "progress must be True or False, got 'yes'", {"progress": "yes"}),
         (TypeError, "jac must be None or True where the compiled fun has residuals and jacobian", {"jac": "2-point"}),
         (TypeError, "fun must have the signature", {"fun": ctypes.CFUNCTYPE(None, ctypes.c_int)(int)}),
     ],

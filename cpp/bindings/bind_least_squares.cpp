@@ -216,9 +216,10 @@ py::tuple solve_without_gil(const Settings& settings, const Vector& x0, std::int
 
 // ---- many ----
 
+// `progress(done)` is called now and then, if there is one.
 template <class Objective>
 py::tuple solve_many_without_gil(const Settings& settings, const Vector& x0, std::int64_t m,
-                                 const CompiledResidualFunctions& functions) {
+                                 const CompiledResidualFunctions& functions, const py::object& progress) {
     const std::int64_t count = x0.shape(0), n = x0.shape(1);
     const auto threads = std::max<std::int64_t>(std::min<std::int64_t>(all_threads(), count), 1);
     std::vector<LeastSquaresWorker<Objective>> workers;
@@ -232,9 +233,9 @@ py::tuple solve_many_without_gil(const Settings& settings, const Vector& x0, std
     Interrupts interrupts;
     {
         const py::gil_scoped_release released;
-        const auto alive = [&] {
+        const auto alive = [&](std::int64_t done) {
             const py::gil_scoped_acquire held;
-            return interrupts.none();
+            return interrupts.none_after(progress, done);
         };
         solve_many_least_squares(workers, starts, count, results, alive);
     }
@@ -297,12 +298,13 @@ void bind_least_squares(py::module_& module) {
         py::arg("settings"), py::arg("x0"), py::arg("m"), py::arg("functions"));
     module.def(
         "least_squares_many_compiled",
-        [](const Settings& settings, const Vector& x0, std::int64_t m, const CompiledResidualFunctions& functions) {
+        [](const Settings& settings, const Vector& x0, std::int64_t m, const CompiledResidualFunctions& functions,
+           const py::object& progress) {
             return functions.differences
-                       ? solve_many_without_gil<CompiledResidualDifferences>(settings, x0, m, functions)
-                       : solve_many_without_gil<CompiledResiduals>(settings, x0, m, functions);
+                       ? solve_many_without_gil<CompiledResidualDifferences>(settings, x0, m, functions, progress)
+                       : solve_many_without_gil<CompiledResiduals>(settings, x0, m, functions, progress);
         },
-        py::arg("settings"), py::arg("x0"), py::arg("m"), py::arg("functions"),
+        py::arg("settings"), py::arg("x0"), py::arg("m"), py::arg("functions"), py::arg("progress"),
         "Arrays (x, cost, grad, (J^T J)^-1, nit, nfev, njev, status), one row or element for each row of x0.");
     module.def(
         "least_squares_message", [](int status) { return message_of_least_squares(static_cast<Status>(status)); },

@@ -248,17 +248,10 @@ py::tuple minimize_many_as(const MethodOptions& method, const Limits& limits, co
     ResultArrays results(count, n);
     const Results view = results.view();
     const double* const starts = x0.data();
-    const bool shows_progress = !progress.is_none();
     Interrupts interrupts;
     const auto alive = [&](std::int64_t done) {
         const py::gil_scoped_acquire held;
-        try {
-            if (shows_progress) progress(done);
-        } catch (py::error_already_set& error) {
-            error.restore();
-            interrupts.keep_error();
-        }
-        return interrupts.none();
+        return interrupts.none_after(progress, done);
     };
     {
         const py::gil_scoped_release released;

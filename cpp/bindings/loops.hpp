@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <exception>
 #include <string>
 #include <vector>
@@ -28,6 +29,16 @@ public:
     bool none() {
         if (!error_ && PyErr_CheckSignals() != 0) keep_error();
         return !error_;
+    }
+    // The same after `progress(done)`, unless there is None to show it.
+    bool none_after(const pybind11::object& progress, std::int64_t done) {
+        try {
+            if (!progress.is_none()) progress(done);
+        } catch (pybind11::error_already_set& error) {
+            error.restore();
+            keep_error();
+        }
+        return none();
     }
     void keep_error() { error_ = std::make_exception_ptr(pybind11::error_already_set()); }
     void raise() const {

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from downslope.minimize.compiled import compiled
-from downslope.minimize.least_squares import gather, solve, solve_many
+from downslope.minimize.least_squares import solve, solve_each, solve_many
 from downslope.validation import boolean, float64_array
 
 _OPTIONS = {"method": "lm", "x_scale": "jac", "ftol": 1e-10, "xtol": 1e-10, "gtol": 1e-10, "max_nfev": None}
@@ -83,7 +83,7 @@ def curve_fit(f, xdata, ydata, p0, sigma=None, absolute_sigma=False, jac=None, f
 _IER = {4: 1, 5: 2, 0: 4}
 
 
-def curve_fit_many(f, xdata, Y, P0, sigma=None, absolute_sigma=False, jac=None, **options):
+def curve_fit_many(f, xdata, Y, P0, sigma=None, absolute_sigma=False, jac=None, progress=False, **options):
     """Fit one model to many data: ``Y[i] = f(xdata, *P[i]) + noise``.
 
     Parameters
@@ -99,6 +99,8 @@ def curve_fit_many(f, xdata, Y, P0, sigma=None, absolute_sigma=False, jac=None, 
         Where each fit starts, or all.
     sigma, absolute_sigma, jac, **options : optional
         As in `curve_fit`, the same for all rows.
+    progress : bool, default False
+        Whether to show a bar that counts fits, which needs tqdm.
 
     Returns
     -------
@@ -111,6 +113,8 @@ def curve_fit_many(f, xdata, Y, P0, sigma=None, absolute_sigma=False, jac=None, 
     ------
     TypeError, ValueError
         As `least_squares` does, and ValueError if `sigma` is not positive.
+    ImportError
+        For a progress bar without tqdm.
 
     Notes
     -----
@@ -133,7 +137,7 @@ def curve_fit_many(f, xdata, Y, P0, sigma=None, absolute_sigma=False, jac=None, 
         P0 = np.tile(P0, (len(Y), 1))
     if P0.ndim != 2 or len(P0) != len(Y):
         raise ValueError(f"P0 must have shape (n,) or ({len(Y)}, n), got {P0.shape}")
-    res, inverse = _Fit(f, xdata, Y.shape[1], sigma, jac, options).many(Y, P0)
+    res, inverse = _Fit(f, xdata, Y.shape[1], sigma, jac, options).many(Y, P0, progress)
     failed = ~res.success
     if failed.any():
         warnings.warn(f"{failed.sum():,} of {len(Y):,} fits did not converge", RuntimeWarning, stacklevel=2)
@@ -173,10 +177,10 @@ class _Fit:
 
         return solve(residuals, p0, jacobian if callable(self.jac) else self.jac, (), None, None, self.options)
 
-    def many(self, Y, P0):
+    def many(self, Y, P0, progress):
         if self.is_compiled:
-            return solve_many(self.f, P0, self.jac, (), self.xdata, self.m, self.options, (Y, self.sigma))
-        return gather([self.one(y, p0) for y, p0 in zip(Y, P0, strict=True)], P0.shape[1])
+            return solve_many(self.f, P0, self.jac, (), self.xdata, self.m, self.options, progress, (Y, self.sigma))
+        return solve_each(lambda p0, y: self.one(y, p0), P0, progress, Y)
 
     def _over_sigma(self, rows):
         if self.factor is not None:

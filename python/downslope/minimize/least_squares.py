@@ -5,8 +5,9 @@ import numpy as np
 from downslope._extension import core
 from downslope.minimize.minimize import start
 from downslope.minimize.objective import CompiledObjective, compiled_pair, python_derivative
+from downslope.minimize.progress import problem_bar, progress_bar
 from downslope.minimize.result import OptimizeResult
-from downslope.validation import choice, float64_array, integer, number
+from downslope.validation import boolean, choice, float64_array, integer, number
 
 METHODS = ("lm", "gauss-newton", "dogleg")
 _ROLES = ("residuals_and_jacobian", "residuals", "jacobian")
@@ -129,6 +130,7 @@ def least_squares_many(
     xtol=1e-10,
     gtol=1e-10,
     max_nfev=None,
+    progress=False,
 ):
     """Solve one least-squares problem for each row of `X0`: many small fits, or one from many starts.
 
@@ -143,6 +145,8 @@ def least_squares_many(
         Row i is what the ``user_data`` of a compiled function points to in problem i, as float64.
     jac, args, n_residuals, method, x_scale, ftol, xtol, gtol, max_nfev : optional
         As in `least_squares`, for each problem; an `x_scale` has shape (n,).
+    progress : bool, default False
+        Whether to show a bar that counts problems, which needs tqdm.
 
     Returns
     -------
@@ -154,6 +158,8 @@ def least_squares_many(
     ------
     TypeError, ValueError
         As `least_squares` does, and ValueError if `X0` has no two axes.
+    ImportError
+        For a progress bar without tqdm.
 
     Notes
     -----
@@ -172,7 +178,7 @@ def least_squares_many(
            [ 0.5     , -0.866025]])
     """
     options = {"method": method, "x_scale": x_scale, "ftol": ftol, "xtol": xtol, "gtol": gtol, "max_nfev": max_nfev}
-    return solve_many(fun, X0, jac, args, data, n_residuals, options)[0]
+    return solve_many(fun, X0, jac, args, data, n_residuals, options, progress)[0]
 
 
 def solve(fun, x0, jac, args, data, m, options, observations=None):
@@ -209,7 +215,7 @@ def solve(fun, x0, jac, args, data, m, options, observations=None):
     return res, inverse
 
 
-def solve_many(fun, X0, jac, args, data, m, options, observations=None):
+def solve_many(fun, X0, jac, args, data, m, options, progress, observations=None):
     """What `least_squares_many` returns, and each (J^T J)^-1. With `observations`, `data` are shared, y has rows."""
     X = start("X0", X0) if np.size(X0) else float64_array("X0", X0)
     if X.ndim != 2:
@@ -217,13 +223,19 @@ def solve_many(fun, X0, jac, args, data, m, options, observations=None):
     rows = len(X) if observations is None else None
     compiled, differences = _compiled_residuals(fun, jac, args, data, m, observations, rows)
     if compiled is None:
-        return gather([solve(fun, x0, jac, args, data, m, options) for x0 in X], X.shape[1])
+        return solve_each(lambda x0: solve(fun, x0, jac, args, data, m, options), X, progress)
     settings = _settings(options, X.shape[1:], differences)
-    return _many(m, *core.least_squares_many_compiled(settings, X, m, compiled.functions))
+    with problem_bar(boolean("progress", progress), len(X)) as show:
+        return _many(m, *core.least_squares_many_compiled(settings, X, m, compiled.functions, show))
 
 
-def gather(found, n):
-    """Pairs that `solve` has returned, for x of n elements, as the one that `solve_many` returns."""
+def solve_each(solve_one, X, progress, *more):
+    """What `solve_many` returns, from pairs as `solve` returns them, of rows of X and of what goes with them."""
+    found, n = [], X.shape[1]
+    with progress_bar(boolean("progress", progress), total=len(X), done=0, unit="problem") as advance:
+        for row in zip(X, *more, strict=True):
+            found.append(solve_one(*row))
+            advance()
     shapes = {"x": (n,), "grad": (n,)}
     columns = (
         np.array([res[name] for res, _ in found]).reshape(len(found), *shapes.get(name, ()))

@@ -10,7 +10,7 @@ from downslope.minimize.compiled import is_compiled
 from downslope.minimize.methods import Plan
 from downslope.minimize.minimize import result, used_hessians
 from downslope.minimize.objective import compiled_objective, python_objective
-from downslope.minimize.progress import progress_bar
+from downslope.minimize.progress import problem_bar, progress_bar
 from downslope.minimize.result import OptimizeResult
 from downslope.validation import boolean, float64_array
 
@@ -123,19 +123,8 @@ def minimize_many(fun, X0, args=(), method="l-bfgs", jac=None, hess=None, data=N
 
 
 def _compiled(plan, compiled, X):
-    with progress_bar(plan.progress, total=len(X), done=0, unit="problem") as advance:
-        shown = 0
-
-        def progress(done):
-            nonlocal shown
-            advance(by=done - shown)
-            shown = done
-
-        outcome = core.minimize_many_compiled(
-            plan.method, plan.limits, X, compiled.functions, progress if plan.progress else None
-        )
-        progress(len(X))
-    return outcome
+    with problem_bar(plan.progress, len(X)) as progress:
+        return core.minimize_many_compiled(plan.method, plan.limits, X, compiled.functions, progress)
 
 
 def _vectorized(plan, fun, X, args, jac, hess, data):

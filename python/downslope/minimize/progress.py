@@ -24,3 +24,18 @@ def progress_bar(wanted, total, done, unit):
             bar.update(by)
 
         yield advance
+
+
+@contextmanager
+def problem_bar(wanted, total):
+    """A function ``progress(done)`` that shows how many of so many problems are done, or None without a bar."""
+    with progress_bar(wanted, total, done=0, unit="problem") as advance:
+        shown = 0
+
+        def progress(done):
+            nonlocal shown
+            advance(by=done - shown)
+            shown = done
+
+        yield progress if wanted else None
+        progress(total)

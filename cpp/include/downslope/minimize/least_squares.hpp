@@ -352,8 +352,9 @@ template <class Objective, class Alive>
 void solve_many_least_squares(std::vector<LeastSquaresWorker<Objective>>& workers, const double* x0, std::int64_t count,
                               const LeastSquaresResults& results, const Alive& alive) {
     std::atomic<bool> stopped{false};
+    std::atomic<std::int64_t> done{0};
     const auto ask = [&] {
-        if (!stopped && !alive()) stopped = true;
+        if (!stopped && !alive(done.load())) stopped = true;
         return !stopped;
     };
     const auto solve_one = [&](std::size_t number, std::int64_t problem) {
@@ -363,6 +364,7 @@ void solve_many_least_squares(std::vector<LeastSquaresWorker<Objective>>& worker
         const auto goes_on = [&] { return number == 0 ? ask() : !stopped; };
         run.solve(x0 + problem * run.n(), objective, goes_on, pulse);
         results.take(problem, run);
+        ++done;
     };
     parallel_items(static_cast<int>(workers.size()), count, solve_one, ask);
 }
