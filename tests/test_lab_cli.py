@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from matplotlib.figure import Figure
 import downslope as ds
 from downslope.lab import cli, plot_race, race
 from downslope.lab.datasets import load
-from downslope.lab.models import cross_entropy, models_for
+from downslope.lab.models import autoencoder, cross_entropy, models_for
+from downslope.lab.preconditioned import METHODS
 from downslope.lab.table import format_table
 
+METHOD_LABELS = {method.label for method in METHODS.values()}
 TABLE = ["a,b,kind,size", *(f"{i % 5},{i * i % 7},{i % 3},{i / 3}" for i in range(60))]
 
 
@@ -28,7 +31,7 @@ def cells(out):
     rows = {}
     for line in out.splitlines():
         words = line.split()
-        if words and words[-1] in ("yes", "no"):
+        if len(words) == 8 and words[5] in ("yes", "no", "-"):
             rows.setdefault(words[0], []).append(words)
     return rows
 
@@ -37,11 +40,15 @@ def test_race_on_the_digits(capsys, tmp_path):
     assert cli.main("race digits --epochs 1".split()) == 0
     out, err = capsys.readouterr()
     rows = cells(out)
-    assert list(rows) == [cls.__name__ for cls in ds.OPTIMIZERS.values()]
-    for row in (row for pair in rows.values() for row in pair):
-        assert len(row) == 7 and row[-1] == "yes", row
-        assert float(row[1]) > 0 and 0 < float(row[2].rstrip("%")) <= 100
-    assert all(len(pair) == 2 for pair in rows.values())
+    assert list(rows) == list(race.ENTRANTS.values())
+    for name, (*classifiers, last) in rows.items():
+        assert len(classifiers) == 2
+        for row in (*classifiers, last):
+            assert row[5] == ("-" if name in METHOD_LABELS else "yes"), row
+            assert float(row[1]) > 0
+        assert all(0 < float(row[2].rstrip("%")) <= 100 for row in classifiers)
+        assert float(last[2]) < 1
+    assert [row[6] for row in rows["Adam"]] == ["1"] * 3  # its own best loss
     assert max(map(len, out.splitlines())) <= 60
     assert err == ""  # the progress bar is for terminals alone
     assert (tmp_path / "race-digits.png").read_bytes().startswith(b"\x89PNG")
@@ -118,7 +125,7 @@ def test_a_rule_that_diverges_is_shown_and_drawn(monkeypatch, capsys, tmp_path):
     assert cli.main("race table.csv --target size --rules sgd,adam --epochs 20".split()) == 0
     out, _ = capsys.readouterr()
     assert {tuple(row[1:3]) for row in cells(out)["SGD"]} == {("nan", "nan")}
-    assert {row[-1] for row in cells(out)["SGD"]} == {"yes"}
+    assert {row[5] for row in cells(out)["SGD"]} == {"yes"}
     assert (tmp_path / "race-table.png").exists()
 
 
@@ -126,7 +133,10 @@ def test_labels_keep_apart_in_the_order_of_the_losses():
     model = models_for(3, None)[0]
     rng = np.random.default_rng(0)
     ends = np.array([*rng.random(8), 1e6, np.nan, np.inf, 1e-9])
-    laps = [race.Lap(rule, np.array([1, 1, end]), 0, 1, 1, True) for rule, end in zip(ds.OPTIMIZERS, ends, strict=True)]
+    laps = [
+        race.Lap(rule, np.array([1, 1, end]), np.arange(3), 0, 1, 1, True)
+        for rule, end in zip(ds.OPTIMIZERS, ends, strict=True)
+    ]
     axes = Figure().subplots()
     plot_race._draw_panel(axes, model, laps)
     heights = np.array([text.get_position()[1] for text in axes.texts])
@@ -139,6 +149,9 @@ def test_labels_keep_apart_in_the_order_of_the_losses():
 def test_scores():
     logits = np.array([[2, 1], [1, 2], [np.nan, 0], [0, 1]])
     assert race.accuracy(logits, np.array([0, 0, 0, 1])) == 0.5
+    assert race.r_squared(np.array([[1.0, 0.0], [2.0, 2.0]]), np.array([[1.0, 0.0], [2.0, 4.0]])) == pytest.approx(
+        1 - 4 / 8.5
+    )
     targets = np.array([1.0, 2.0, 3.0])
     assert race.r_squared(targets[:, None], targets) == 1
     assert race.r_squared(np.full((3, 1), 2.0), targets) == 0
@@ -151,9 +164,43 @@ def test_default_epochs_make_about_as_many_steps_of_any_table():
     assert race.default_epochs(10**6, 32) == 2
 
 
+def test_reaching_a_loss():
+    lap = race.Lap("adam", np.array([4.0, 2.0, np.nan, 1.0]), np.array([0.0, 0.5, 1.0, 1.5]), 0, 1, 1, True)
+    assert lap.reaches(2.0) == (1, 0.5) and lap.reaches(1.5) == (3, 1.5)
+    assert np.isnan(lap.reaches(0.5)).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_preconditioners_train_every_model(method):
+    train, test = load("digits").split(0)
+    for model in (*models_for(64, 10), autoencoder(64)):
+        lap = race.run(method, model, train, test, epochs=2, batch_size=128, seed=0)
+        assert lap.losses[2] < lap.losses[1] < lap.losses[0] and lap.identical is None
+        assert lap.losses.shape == lap.seconds.shape == (3,) and (np.diff(lap.seconds) > 0).all()
+
+
+def test_second_order_needs_half_of_adams_epochs():
+    """On the autoencoder, by training loss; Adam has the rate that is best for it."""
+    train, test = load("digits").split(0)
+    settings = {"batch_size": 128, "seed": 0}
+    with ds.num_threads(1):
+        adam = race.run("adam", autoencoder(64), train, test, epochs=24, **settings)
+        for method in ("kfac", "kfac-quadratic", "ekfac"):
+            lap = race.run(method, autoencoder(64), train, test, epochs=12, **settings)
+            assert lap.losses.min() <= adam.losses.min(), method
+
+
+def test_a_method_that_diverges_is_shown(monkeypatch):
+    train, test = load("digits").split(0)
+    for method in METHODS:
+        monkeypatch.setitem(METHODS, method, replace(METHODS[method], lr=1e30))
+        lap = race.run(method, models_for(64, 10)[1], train, test, epochs=2, batch_size=500, seed=0)
+        assert not lap.losses[-1] < 1e20
+
+
 def test_tuned_rules_exist():
     assert race.HYPER.keys() <= ds.OPTIMIZERS.keys()
-    assert race.SQUARED_ERROR_HYPER.keys() <= race.HYPER.keys()
+    assert race.SQUARED_ERROR_HYPER.keys() | race.RECONSTRUCTION_HYPER.keys() <= race.HYPER.keys()
     assert models_for(3, 2)[0].loss is cross_entropy
 
 

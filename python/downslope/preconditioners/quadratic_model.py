@@ -99,7 +99,7 @@ class QuadraticModel:
             raise FloatingPointError("grads, direction, jvp(v) and metric(dy) must be finite, got NaN or infinity")
         factors = _minimizer((curvature + curvature.T) / 2, slope)
         self.step_size, self.momentum = float(factors[0]), float(factors[1]) if len(factors) > 1 else 0.0
-        self.decrease = float(slope @ factors) / 2
+        self.decrease = max(0.0, float(slope @ factors) / 2)
         self._before = _combined(factors, trees)
         return self._before
 
