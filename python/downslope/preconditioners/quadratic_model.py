@@ -83,24 +83,24 @@ class QuadraticModel:
             If something is not finite; then the model is as it was.
         """
         damping = number("damping", damping, lower=0)
-        g = _leaves("grads", grads, grads)
-        trees = [direction] if self._before is None else [direction, self._before]
-        directions = [_leaves("direction", tree, grads) for tree in trees]
-        products = [_outputs("jvp(v)", jvp(tree)) for tree in trees]
-        metrics = [_outputs("metric(dy)", metric(dy), dy.shape) for dy in products]
-        curvature = np.array(
-            [
-                [_dot([dy], [m]) / len(dy) + damping * _dot(v, w) for m, w in zip(metrics, directions)]
-                for dy, v in zip(products, directions)
-            ]
-        )
-        slope = np.array([_dot(g, v) for v in directions])
+        g = _flat("grads", grads, grads)
+        directions = [_flat("direction", direction, grads)]
+        trees = [direction]
+        if self._before is not None:
+            trees.append(self._before)
+            directions.append(_flat("direction", self._before, grads))
+        directions = np.stack(directions)
+        tangents = [_outputs("jvp(v)", jvp(tree)) for tree in trees]
+        moved = np.stack([_outputs("metric(dy)", metric(dy), dy.shape).ravel() for dy in tangents])
+        fisher = np.stack([dy.ravel() for dy in tangents]) @ moved.T / len(tangents[0])
+        curvature = (fisher + fisher.T) / 2 + damping * (directions @ directions.T)
+        slope = directions @ g
         if not (np.isfinite(curvature).all() and np.isfinite(slope).all()):
             raise FloatingPointError("grads, direction, jvp(v) and metric(dy) must be finite, got NaN or infinity")
-        factors = _minimizer((curvature + curvature.T) / 2, slope)
+        factors = _minimizer(curvature, slope)
         self.step_size, self.momentum = float(factors[0]), float(factors[1]) if len(factors) > 1 else 0.0
         self.decrease = max(0.0, float(slope @ factors) / 2)
-        self._before = _combined(factors, trees)
+        self._before = _in_structure(factors.astype(directions.dtype) @ directions, direction)
         return self._before
 
 
@@ -152,20 +152,36 @@ def adapt_damping(damping, decrease, predicted, steps=5):
     return damping * omega if decrease > 3 * predicted / 4 else damping
 
 
-def _leaves(name, tree, like):
-    """The arrays of a tree in the structure of another."""
+def _flat(name, tree, like):
+    """The arrays of a tree in the structure of another, as one vector."""
     if not isinstance(tree, dict) or set(tree) != set(like):
         raise ValueError(f"{name} must be a dict with the names of grads, {list(like)}, got {tree!r:.80}")
-    leaves = []
+    parts = []
     for key, model in like.items():
-        parts = (tree[key], model) if isinstance(model, (tuple, list)) else ((tree[key],), (model,))
-        if len(parts[0]) != len(parts[1]):
-            raise ValueError(f"{name}[{key!r}] must have {len(parts[1])} arrays, got {len(parts[0])}")
-        for part, other in zip(*parts):
-            if np.shape(part) != np.shape(other):
-                raise ValueError(f"{name}[{key!r}] must have shape {np.shape(other)}, got {np.shape(part)}")
-            leaves.append(np.asarray(part))
-    return leaves
+        arrays, expected = _parts(tree[key]), _parts(model)
+        if [np.shape(array) for array in arrays] != [np.shape(array) for array in expected]:
+            raise ValueError(
+                f"{name}[{key!r}] must have the shapes {[np.shape(array) for array in expected]}, "
+                f"got {[np.shape(array) for array in arrays]}"
+            )
+        parts += [np.ravel(array) for array in arrays]
+    return np.concatenate(parts)
+
+
+def _in_structure(vector, like):
+    """The opposite, in the dtypes of another tree."""
+    tree, at = {}, 0
+    for key, model in like.items():
+        arrays = []
+        for array in map(np.asarray, _parts(model)):
+            arrays.append(vector[at : at + array.size].reshape(array.shape).astype(array.dtype, copy=False))
+            at += array.size
+        tree[key] = tuple(arrays) if isinstance(model, (tuple, list)) else arrays[0]
+    return tree
+
+
+def _parts(value):
+    return value if isinstance(value, (tuple, list)) else (value,)
 
 
 def _outputs(name, value, shape=None):
@@ -175,27 +191,9 @@ def _outputs(name, value, shape=None):
     return array
 
 
-def _dot(first, second):
-    return sum(float(np.dot(np.ravel(x), np.ravel(y))) for x, y in zip(first, second))
-
-
 def _minimizer(curvature, slope):
     """The shortest minimizer of x^T curvature x / 2 - slope^T x, in the scale in which the diagonal is 1: directions
     that do not move the model get nothing, and parallel ones share."""
     scale = np.sqrt(np.maximum(np.diag(curvature), 0))
     inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
     return inverse * (np.linalg.pinv(inverse[:, None] * curvature * inverse, hermitian=True) @ (inverse * slope))
-
-
-def _combined(factors, trees):
-    """The sum of the trees times these factors, in the dtypes of the first."""
-
-    def total(*arrays):
-        return sum(x.dtype.type(f) * x for f, x in zip(factors, map(np.asarray, arrays)))
-
-    return {
-        name: tuple(map(total, *(tree[name] for tree in trees)))
-        if isinstance(part, (tuple, list))
-        else total(*(tree[name] for tree in trees))
-        for name, part in trees[0].items()
-    }

@@ -52,24 +52,28 @@ struct MomentUpdate {
 // Products are taken in the type of the examples; sums over more of them than this, in double.
 inline constexpr Index examples_a_sum = 256;
 
+// So wide are the tiles that threads share out: their products are small enough not to be mapped and unmapped by the
+// system for every tile.
+inline constexpr Index moment_tile = 96;
+
 // One tile of the lower triangle, and the one that mirrors it.
 template <class Moments>
 void update_tile(const MomentUpdate& update, Moments& moments, Index row, Index col) {
-    const Index height = std::min(curvature::tile_size, update.x.size - row);
-    const Index width = std::min(curvature::tile_size, update.x.size - col);
+    const Index height = std::min(moment_tile, update.x.size - row);
+    const Index width = std::min(moment_tile, update.x.size - col);
     const double share = (1 - update.weight) / static_cast<double>(update.x.count);
-    MatrixXd sum = MatrixXd::Zero(height, width);
+    auto tile = moments.block(row, col, height, width);
     with_rows(update.x, [&](const auto& rows) {
         using T = typename std::decay_t<decltype(rows)>::Scalar;
+        Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic> product(height, width);
         for (Index first = 0; first < rows.cols(); first += examples_a_sum) {
             const Index count = std::min(examples_a_sum, rows.cols() - first);
-            const Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic> product =
+            product.noalias() =
                 rows.block(row, first, height, count) * rows.block(col, first, width, count).transpose();
-            sum += product.template cast<double>();
+            const double weight = first == 0 ? update.weight : 1;
+            tile = weight * tile + share * product.template cast<double>();
         }
     });
-    auto tile = moments.block(row, col, height, width);
-    tile = update.weight * tile + share * sum;
     if (row == col)
         tile.template triangularView<Eigen::StrictlyUpper>() = tile.transpose();
     else
@@ -98,8 +102,8 @@ inline void update_moments(const std::vector<MomentUpdate>& updates, int threads
     };
     std::vector<Task> tasks;
     for (const MomentUpdate& update : updates) {
-        for (Index row = 0; row < update.x.size; row += curvature::tile_size)
-            for (Index col = 0; col <= row; col += curvature::tile_size) tasks.push_back({&update, row, col});
+        for (Index row = 0; row < update.x.size; row += moment_tile)
+            for (Index col = 0; col <= row; col += moment_tile) tasks.push_back({&update, row, col});
         if (update.with_one) tasks.push_back({&update, update.x.size, 0});
     }
     parallel_tasks(threads, static_cast<Index>(tasks.size()), [&](Index i) {
