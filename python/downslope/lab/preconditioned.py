@@ -11,11 +11,11 @@ from downslope.lab.models import metric, sampled_targets
 # The factors are factorized once in so many steps; a direction is clipped where it would change the model by more; one
 # example in so many is enough for the factors. Of the full machinery, the damping to start from, and once in how many
 # steps it is adapted.
-PERIOD = 5
+PERIOD = 10
 MAX_KL = 0.01
 FACTORS_SHARE = 4
 FIRST_DAMPING = 1e-2
-ADAPT_EVERY = 5
+ADAPT_EVERY = 10
 # The diagonal Fisher takes the gradients of so many examples of a batch one by one.
 EXAMPLES = 16
 
