@@ -371,6 +371,15 @@ def test_state_that_does_not_fit_changes_nothing(kind, rng):
         ours.load_state_dict(3)
 
 
+def test_a_state_with_more_columns_than_there_is_room_for(rng):
+    ours, feed, _ = some("tonga")
+    ours.update(feed(rng))
+    state = ours.state_dict()
+    state["state"]["b"]["used"] = 4  # rank 2, and one gradient
+    with pytest.raises(ValueError, match="'used'.* must be <= 3, got 4"):
+        ours.load_state_dict(state)
+
+
 def test_files_that_hold_something_else(tmp_path):
     path = tmp_path / "adam.safetensors"
     ds.Adam(np.zeros(2)).save(path)

@@ -98,7 +98,7 @@ class TONGA(ArrayPreconditioner):
             arrays = {name: self._checked(f"grads[{name!r}]", grads[name], self.layers[name]) for name in names}
             failed = []
             for name, grad in arrays.items():
-                if core.finite_moments([grad.reshape(1, -1), grad.reshape(-1, 1)]):
+                if core.finite_moments([grad.reshape(-1, 1)]):
                     self._push(name, grad)
                 else:
                     failed.append((name, "grads must be finite: this gradient is left out"))
@@ -119,6 +119,12 @@ class TONGA(ArrayPreconditioner):
             name: self._cores[name].solve(grad, self._state[name]["used"], self._damping)
             for name, grad in arrays.items()
         }
+
+    def _after_load(self):
+        for name, slots in self._state.items():
+            most = self.rank + slots["updates"] % self.period
+            if slots["used"] > most:
+                raise ValueError(f"state_dict['state'][{name!r}]['used'] must be <= {most}, got {slots['used']}")
 
     def _checked_damping(self, value):
         if value == 0:
