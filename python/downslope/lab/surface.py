@@ -1,6 +1,7 @@
 """One ill-conditioned problem, minimized along the directions that each kind of curvature gives."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,7 +131,7 @@ class Structure:
     """
 
     make: type
-    parts: callable
+    parts: Callable
     lr: float
     lr_momentum: float
     momentum: float
