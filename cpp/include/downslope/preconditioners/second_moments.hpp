@@ -1,9 +1,12 @@
 // Running second moments of examples, M = E[x x^T].
 #pragma once
 
+#include <algorithm>
 #include <limits>
+#include <vector>
 
-#include "../curvature/cholesky.hpp"
+#include "../curvature/concept.hpp"
+#include "../parallel.hpp"
 
 namespace downslope::preconditioners {
 
