@@ -200,14 +200,17 @@ class Chain:
 
 
 def second_order_solvers(problem, x0, method, gtol=1e-6):
-    """One of ours and one of SciPy's, by names; each returns its result."""
+    """One of ours and one of SciPy's, by names; each returns its result. As many iterations as SciPy allows."""
     from scipy.optimize import minimize
 
+    both = {"maxiter": 200 * len(x0)}
+
     def ours():
-        return ds.minimize(problem.fun, x0, method=method, jac=problem.grad, hess=problem.hess, options={"gtol": gtol})
+        options = both | {"gtol": gtol}
+        return ds.minimize(problem.fun, x0, method=method, jac=problem.grad, hess=problem.hess, options=options)
 
     namesake = NAMESAKES[method]
-    options = {"xtol": 1e-8} if namesake == "newton-cg" else {"gtol": gtol}
+    options = both | ({"xtol": 1e-8} if namesake == "newton-cg" else {"gtol": gtol})
 
     def theirs():
         return minimize(problem.fun, x0, method=namesake, jac=problem.grad, hess=problem.hess, options=options)
@@ -247,7 +250,7 @@ def second_order_rows():
 # ---- solved problems ----
 
 
-ROTATIONS = 5
+ROTATIONS = 3
 
 
 def problem_rows():
