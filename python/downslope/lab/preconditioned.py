@@ -11,11 +11,11 @@ from downslope.lab.models import metric, sampled_targets
 # The factors are factorized once in so many steps; a direction is clipped where it would change the model by more; one
 # example in so many is enough for the factors. Of the full machinery, the damping to start from, and once in how many
 # steps it is adapted.
-PERIOD = 10
+PERIOD = 20
 MAX_KL = 0.01
 FACTORS_SHARE = 4
 FIRST_DAMPING = 1e-2
-ADAPT_EVERY = 10
+ADAPT_EVERY = 20
 # The diagonal Fisher takes the gradients of so many examples of a batch one by one.
 EXAMPLES = 16
 
@@ -152,7 +152,7 @@ def _kfac_to_adapt(shapes):
 METHODS = {
     "kfac": Method("KFAC", lambda shapes: ds.KFAC(shapes, period=PERIOD, max_kl=MAX_KL), _Layers, 0.1),
     "kfac-quadratic": Method("KFAC+model", _kfac_to_adapt, _Machinery, 1.0),
-    "ekfac": Method("EKFAC", lambda shapes: ds.EKFAC(shapes, max_kl=MAX_KL), _Layers, 0.1),
+    "ekfac": Method("EKFAC", lambda shapes: ds.EKFAC(shapes, period=PERIOD, max_kl=MAX_KL), _Layers, 0.1),
     "tonga": Method("TONGA", ds.TONGA, _Arrays, 0.001),
     "diagonal-fisher": Method("DiagFisher", ds.DiagonalFisher, _Examples, 0.001),
 }
