@@ -49,15 +49,7 @@ class BlockDiagonal(Curvature):
         super().__init__(size, lambda: core.BlockDiagonal(arrays), asymmetry)
 
     def solve(self, v, damping=0.0):
-        """(C + damping I)^-1 v: as ``C.factorize(damping).solve(v)``, but faster, since no factor is kept.
-
-        Parameters
-        ----------
-        v : array_like of shape (n,) or (n, k)
-            Right-hand sides.
-        damping : float, default 0.0
-            At least 0.
-        """
+        """As `Curvature.solve`, but faster than to factorize first: factors stay in cache, and none is kept."""
         damping = number("damping", damping, lower=0)
 
         def work(rows):

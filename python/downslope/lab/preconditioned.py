@@ -8,12 +8,13 @@ import numpy as np
 import downslope as ds
 from downslope.lab.models import metric, sampled_targets
 
-# The factors are factorized once in so many steps; a direction is clipped where it would change the model by more; one
-# example in so many is enough for the factors. Of the full machinery, the damping to start from, and once in how many
-# steps it is adapted.
-PERIOD = 20
+# The factors are updated once in so many steps, by one example in so many of the batch, and factorized once in so many
+# updates; a direction is clipped where it would change the model by more. Of the full machinery, the damping to start
+# from, and once in how many steps it is adapted.
+UPDATE_EVERY = 4
+FACTORS_SHARE = 2
+PERIOD = 5
 MAX_KL = 0.01
-FACTORS_SHARE = 4
 FIRST_DAMPING = 1e-2
 ADAPT_EVERY = 20
 # The diagonal Fisher takes the gradients of so many examples of a batch one by one.
@@ -99,14 +100,21 @@ class _Examples(_Trainer):
 
 
 class _Layers(_Trainer):
-    """K-FAC and EKFAC: by what enters the layers, and gradients in what leaves them, of a part of the batch."""
+    """K-FAC and EKFAC: by what enters the layers, and gradients in what leaves them, of a part of some batches."""
+
+    steps = 0
 
     def shapes(self):
         return self.model.layers
 
+    def step(self):
+        super().step()
+        self.steps += 1
+
     def directions(self):
-        entering, deltas = self.sampled(-(-len(self.outputs) // FACTORS_SHARE))
-        self.preconditioner.update({layer: (entering[layer - 1], delta) for layer, delta in deltas.items()})
+        if self.steps % UPDATE_EVERY == 0:
+            entering, deltas = self.sampled(-(-len(self.outputs) // FACTORS_SHARE))
+            self.preconditioner.update({layer: (entering[layer - 1], delta) for layer, delta in deltas.items()})
         grads = {layer: (self.grads[f"W{layer}"], self.grads[f"b{layer}"]) for layer in self.model.layers}
         directions = self.of_layers(grads)
         return {f"{kind}{layer}": part for layer, pair in directions.items() for kind, part in zip("Wb", pair)}
@@ -123,11 +131,9 @@ class _Machinery(_Layers):
     def __init__(self, *args):
         super().__init__(*args)
         self.quadratic = ds.preconditioners.QuadraticModel()
-        self.steps = 0
 
     def step(self):
         super().step()
-        self.steps += 1
         if self.steps % ADAPT_EVERY == 0:
             inputs, targets = self.batch
             decrease = self.loss - self.model.loss(self.model.predict(self.params, inputs), targets)[0]
