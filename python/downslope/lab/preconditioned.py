@@ -9,13 +9,12 @@ import downslope as ds
 from downslope.lab.models import metric, sampled_targets
 
 # The factors are updated once in so many steps, by one example in so many of the batch, and factorized once in so many
-# updates; a direction is clipped where it would change the model by more. Of the full machinery: one example in so many
-# is enough for the quadratic model, the damping to start from, and once in how many steps it is adapted.
+# updates; a direction is clipped where it would change the model by more. Of the full machinery, the damping to start
+# from, and once in how many steps it is adapted.
 UPDATE_EVERY = 4
 FACTORS_SHARE = 2
 PERIOD = 5
 MAX_KL = 0.01
-MODEL_SHARE = 2
 FIRST_DAMPING = 1e-2
 ADAPT_EVERY = 20
 # The diagonal Fisher takes the gradients of so many examples of a batch one by one.
@@ -143,14 +142,12 @@ class _Machinery(_Layers):
             )
 
     def of_layers(self, grads):
-        few = -(-len(self.outputs) // MODEL_SHARE)
-        entering, outputs = [activation[:few] for activation in self.activations], self.outputs[:few]
         return self.quadratic.step(
             grads,
             self.preconditioner.precondition(grads),
             self.preconditioner.damping,
-            jvp=lambda direction: self.model.jvp(self.params, entering, direction),
-            metric=lambda dy: metric(self.model.loss, outputs, dy),
+            jvp=lambda direction: self.model.jvp(self.params, self.activations, direction),
+            metric=lambda dy: metric(self.model.loss, self.outputs, dy),
         )
 
 
