@@ -19,7 +19,7 @@ import numpy as np
 import downslope as ds
 from downslope.lab.datasets import load
 from downslope.lab.models import autoencoder
-from downslope.lab.preconditioned import METHODS, PERIOD, UPDATE_EVERY
+from downslope.lab.preconditioned import MACHINERY_PERIOD, METHODS, PERIOD, UPDATE_EVERY
 
 LRS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 EPOCHS, BATCH, STARTS = 100, 128, 5
@@ -136,6 +136,7 @@ def main():
 
 if __name__ == "__main__":
     ds.show_config()
-    print(f"\nfactors updated once in {UPDATE_EVERY} steps, factorized once in {PERIOD * UPDATE_EVERY}\n")
+    print(f"\nfactors updated once in {UPDATE_EVERY} steps, factorized once in {PERIOD * UPDATE_EVERY};")
+    print(f"beside the quadratic model at every step, and once in {MACHINERY_PERIOD}\n")
     with ds.num_threads(1):
         main()

@@ -9,12 +9,15 @@ import downslope as ds
 from downslope.lab.models import metric, sampled_targets
 
 # The factors are updated once in so many steps, by one example in so many of the batch, and factorized once in so many
-# updates; a direction is clipped where it would change the model by more. Of the full machinery, the damping to start
-# from, and once in how many steps it is adapted.
+# updates; a direction is clipped where it would change the model by more.
 UPDATE_EVERY = 4
 FACTORS_SHARE = 2
 PERIOD = 5
 MAX_KL = 0.01
+# The full machinery, whose steps are longer, has fresher factors: at every step by one example in so many. The damping
+# to start from, and once in how many steps it is adapted.
+MACHINERY_SHARE = 4
+MACHINERY_PERIOD = 10
 FIRST_DAMPING = 1e-2
 ADAPT_EVERY = 20
 # The diagonal Fisher takes the gradients of so many examples of a batch one by one.
@@ -102,6 +105,7 @@ class _Examples(_Trainer):
 class _Layers(_Trainer):
     """K-FAC and EKFAC: by what enters the layers, and gradients in what leaves them, of a part of some batches."""
 
+    update_every, share = UPDATE_EVERY, FACTORS_SHARE
     steps = 0
 
     def shapes(self):
@@ -112,8 +116,8 @@ class _Layers(_Trainer):
         self.steps += 1
 
     def directions(self):
-        if self.steps % UPDATE_EVERY == 0:
-            entering, deltas = self.sampled(-(-len(self.outputs) // FACTORS_SHARE))
+        if self.steps % self.update_every == 0:
+            entering, deltas = self.sampled(-(-len(self.outputs) // self.share))
             self.preconditioner.update({layer: (entering[layer - 1], delta) for layer, delta in deltas.items()})
         grads = {layer: (self.grads[f"W{layer}"], self.grads[f"b{layer}"]) for layer in self.model.layers}
         directions = self.of_layers(grads)
@@ -127,6 +131,7 @@ class _Machinery(_Layers):
     """K-FAC with step size and momentum from the quadratic model, and with the adaptation of the damping."""
 
     momentum = 0.0
+    update_every, share = 1, MACHINERY_SHARE
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -152,7 +157,7 @@ class _Machinery(_Layers):
 
 
 def _kfac_to_adapt(shapes):
-    return ds.KFAC(shapes, damping=FIRST_DAMPING, period=PERIOD)
+    return ds.KFAC(shapes, damping=FIRST_DAMPING, period=MACHINERY_PERIOD)
 
 
 METHODS = {
