@@ -131,19 +131,40 @@ def test_a_forked_child_runs_serially():
     assert result.stdout == "0 2 -1.0\n", result.stderr
 
 
-def test_a_daemon_thread_may_be_in_a_step_when_the_interpreter_ends():
-    result = run("""
-        import threading, time
-        import numpy as np
-        import downslope as ds
-        opt, g = ds.Adam(np.ones(3_000_000)), np.ones(3_000_000)
-        def work():
-            while True:
-                opt.step(g)
-        threading.Thread(target=work, daemon=True).start()
-        while opt.step_count < 3:
-            time.sleep(0.001)
-    """)
+LONG_WORK = {
+    "step": "opt, g = ds.Adam(np.ones(3_000_000)), np.ones(3_000_000); work = lambda: opt.step(g)",
+    "accumulate": "opt, g = ds.Adam(np.ones(3_000_000)), np.ones(3_000_000); work = lambda: opt.accumulate(g)",
+    "factorize": "work = ds.curvature.Dense(np.eye(900)).factorize",
+    "matvec": "C, V = ds.curvature.Dense(np.eye(900)), np.ones((900, 900)); work = lambda: C.matvec(V)",
+    "blocks": "C, v = ds.curvature.BlockDiagonal([np.eye(500)] * 9), np.ones(4500); work = lambda: C.solve(v)",
+    "precondition": """
+kfac, batch, g = ds.KFAC({"a": (300, 200)}, bias=False), (np.ones((99, 300)), np.ones((99, 200))), np.ones((300, 200))
+def work():
+    kfac.update("a", *batch)
+    kfac.precondition({"a": g})
+""",
+    "vectorized": """
+X, options = np.zeros((20_000, 20)), {"maxiter": 9, "gtol": 0}
+fun = lambda X, _: (((X - 1) ** 4).sum(axis=1), 4 * (X - 1) ** 3)
+work = lambda: ds.minimize_many(fun, X, vectorized=True, options=options)
+""",
+}
+
+
+@pytest.mark.parametrize("work", LONG_WORK)
+def test_a_daemon_thread_may_be_at_work_when_the_interpreter_ends(work):
+    """It may want the GIL back then, which it never gets."""
+    result = run(
+        f"import threading, time\nimport numpy as np\nimport downslope as ds\n{LONG_WORK[work]}\n"
+        "rounds = []\n"
+        "def forever():\n"
+        "    while True:\n"
+        "        work()\n"
+        "        rounds.append(1)\n"
+        "threading.Thread(target=forever, daemon=True).start()\n"
+        "while len(rounds) < 3:\n"
+        "    time.sleep(0.001)\n"
+    )
     assert (result.returncode, result.stderr) == (0, "")
 
 

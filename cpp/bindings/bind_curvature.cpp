@@ -9,6 +9,7 @@
 #include "downslope/curvature/diagonal.hpp"
 #include "downslope/curvature/kronecker.hpp"
 #include "downslope/curvature/low_rank.hpp"
+#include "gil.hpp"
 
 namespace py = pybind11;
 
@@ -48,7 +49,7 @@ py::class_<Bound<Curvature>> bind_concept(py::module_& module, const char* name)
                 Doubles out({v.shape(0), v.shape(1)});
                 const auto from = columns(v);
                 auto to = writable_columns(out);
-                const py::gil_scoped_release release;
+                const WithoutGil released;
                 const DefaultFloatEnvironment environment;
                 self.curvature.multiply(from, to, self.threads(from.cols()));
                 return out;
@@ -57,28 +58,23 @@ py::class_<Bound<Curvature>> bind_concept(py::module_& module, const char* name)
         .def(
             "check",
             [](const Self& self, double asymmetry) {
-                py::gil_scoped_release release;
-                const Outcome outcome = self.curvature.check(asymmetry, self.threads(1));
-                py::gil_scoped_acquire acquire;
-                return outcome_of(outcome);
+                return outcome_of(without_gil([&] { return self.curvature.check(asymmetry, self.threads(1)); }));
             },
             py::arg("asymmetry"))
         .def(
             "factorize",
             [](Self& self, double damping, bool ensure_positive, double asymmetry) {
-                py::gil_scoped_release release;
-                const DefaultFloatEnvironment environment;
-                const Outcome outcome =
-                    self.curvature.factorize({damping, ensure_positive, asymmetry}, self.threads(1));
-                py::gil_scoped_acquire acquire;
-                return outcome_of(outcome);
+                return outcome_of(without_gil([&] {
+                    const DefaultFloatEnvironment environment;
+                    return self.curvature.factorize({damping, ensure_positive, asymmetry}, self.threads(1));
+                }));
             },
             py::arg("damping"), py::arg("ensure_positive"), py::arg("asymmetry"))
         .def(
             "solve",
             [](const Self& self, Doubles& x) {
                 auto vectors = writable_columns(x);
-                const py::gil_scoped_release release;
+                const WithoutGil released;
                 const DefaultFloatEnvironment environment;
                 return self.curvature.solve(vectors, self.threads(vectors.cols()));
             },
@@ -138,11 +134,11 @@ void bind_curvature(py::module_& module) {
             [](const Bound<BlockDiagonal>& self, double damping, double asymmetry, Doubles& x) {
                 auto vectors = writable_columns(x);
                 bool is_regular = true;
-                py::gil_scoped_release release;
-                const DefaultFloatEnvironment environment;
-                const Outcome outcome = self.curvature.factorize_and_solve({damping, false, asymmetry}, vectors,
-                                                                           is_regular, self.threads(vectors.cols()));
-                py::gil_scoped_acquire acquire;
+                const Outcome outcome = without_gil([&] {
+                    const DefaultFloatEnvironment environment;
+                    return self.curvature.factorize_and_solve({damping, false, asymmetry}, vectors, is_regular,
+                                                              self.threads(vectors.cols()));
+                });
                 return py::make_tuple(outcome_of(outcome), is_regular);
             },
             py::arg("damping"), py::arg("asymmetry"), py::arg("x").noconvert(), "In place, as both one by one.");

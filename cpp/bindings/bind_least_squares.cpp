@@ -14,6 +14,7 @@
 #include "downslope/minimize/least_squares_dogleg.hpp"
 #include "downslope/minimize/levenberg_marquardt.hpp"
 #include "downslope/minimize/tiny.hpp"
+#include "gil.hpp"
 #include "loops.hpp"
 #include "python_objective.hpp"
 
@@ -202,9 +203,9 @@ py::tuple solve_without_gil(const Settings& settings, const Vector& x0, std::int
     Interrupts interrupts;
     const double* const start = x0.data();
     {
-        const py::gil_scoped_release released;
+        const WithoutGil released;
         const auto alive = [&] {
-            const py::gil_scoped_acquire held;
+            const WithGil held;
             return interrupts.none();
         };
         Pulse pulse;
@@ -232,9 +233,9 @@ py::tuple solve_many_without_gil(const Settings& settings, const Vector& x0, std
     const double* const starts = x0.data();
     Interrupts interrupts;
     {
-        const py::gil_scoped_release released;
+        const WithoutGil released;
         const auto alive = [&](std::int64_t done) {
-            const py::gil_scoped_acquire held;
+            const WithGil held;
             return interrupts.none_after(progress, done);
         };
         solve_many_least_squares(workers, starts, count, results, alive);

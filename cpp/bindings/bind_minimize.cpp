@@ -22,6 +22,7 @@
 #include "downslope/minimize/solve.hpp"
 #include "downslope/minimize/truncated_cg.hpp"
 #include "downslope/minimize/trust_region.hpp"
+#include "gil.hpp"
 #include "loops.hpp"
 #include "python_objective.hpp"
 
@@ -187,10 +188,10 @@ py::tuple minimize_without_gil(const MethodOptions& method, const Limits& limits
     objective.turn_to(0);
     const bool observed = !observe.is_none();
     {
-        const py::gil_scoped_release released;
+        const WithoutGil released;
         const auto observer = [&](Run& r) {
             if (!observed) return;
-            const py::gil_scoped_acquire held;
+            const WithGil held;
             try {
                 observe_by(observe, shape, r);
             } catch (py::error_already_set& error) {
@@ -200,7 +201,7 @@ py::tuple minimize_without_gil(const MethodOptions& method, const Limits& limits
             }
         };
         const auto alive = [&] {
-            const py::gil_scoped_acquire held;
+            const WithGil held;
             return interrupts.none();
         };
         Pulse pulse;
@@ -250,11 +251,11 @@ py::tuple minimize_many_as(const MethodOptions& method, const Limits& limits, co
     const double* const starts = x0.data();
     Interrupts interrupts;
     const auto alive = [&](std::int64_t done) {
-        const py::gil_scoped_acquire held;
+        const WithGil held;
         return interrupts.none_after(progress, done);
     };
     {
-        const py::gil_scoped_release released;
+        const WithoutGil released;
         solve_many(runs, objectives, starts, n, count, view, alive);
     }
     interrupts.raise();
@@ -282,7 +283,7 @@ public:
         const Results view = results_.view();
         const double *values = f.data(), *rows = gradients.data();
         const int threads = threads_for(gradients.size());
-        const py::gil_scoped_release released;
+        const WithoutGil released;
         batch_.tell(values, rows, view, threads);
         return batch_.running();
     }
@@ -290,7 +291,7 @@ public:
         const Results view = results_.view();
         const double* rows = hessians.data();
         const int threads = threads_for(hessians.size());
-        const py::gil_scoped_release released;
+        const WithoutGil released;
         batch_.tell_hessians(rows, view, threads);
         return batch_.running();
     }

@@ -10,6 +10,7 @@
 #include "downslope/preconditioners/eigenbasis_layers.hpp"
 #include "downslope/preconditioners/kronecker_layers.hpp"
 #include "downslope/preconditioners/low_rank_blocks.hpp"
+#include "gil.hpp"
 
 namespace py = pybind11;
 
@@ -34,7 +35,7 @@ using MomentsOfBatch = std::tuple<py::array, Doubles, bool, double>;
 bool finite_moments(const std::vector<py::array>& batches) {
     std::vector<Examples> all;
     for (const py::array& rows : batches) all.push_back(examples(rows));
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     const DefaultFloatEnvironment environment;
     return std::all_of(all.begin(), all.end(), has_finite_moments);
 }
@@ -47,7 +48,7 @@ void update(std::vector<MomentsOfBatch>& batches) {
         numbers += rows.size() + moments.size();
     }
     const int threads = threads_for(numbers);
-    const py::gil_scoped_release release;
+    const WithoutGil released;
     update_moments(updates, threads);
 }
 
@@ -96,7 +97,7 @@ struct BoundLayers {
         }
         double product = 0;
         {
-            const py::gil_scoped_release release;
+            const WithoutGil released;
             const DefaultFloatEnvironment environment;
             const bool clips = largest < std::numeric_limits<double>::infinity();
             const std::vector<MatrixXd> before = clips ? directions : std::vector<MatrixXd>{};
@@ -129,7 +130,7 @@ py::class_<BoundLayers<Layers>> bind_layers(py::module_& module, const char* nam
         .def(
             "factorize",
             [](Self& self, const std::vector<std::size_t>& layers, double damping) {
-                const py::gil_scoped_release release;
+                const WithoutGil released;
                 const DefaultFloatEnvironment environment;
                 return names_of(self.layers.factorize(layers, damping, self.threads()));
             },
@@ -168,7 +169,7 @@ void bind_eigenbasis(py::module_& module) {
         .def(
             "refresh",
             [](Self& self, const std::vector<std::size_t>& layers) {
-                const py::gil_scoped_release release;
+                const WithoutGil released;
                 const DefaultFloatEnvironment environment;
                 const std::vector<unsigned char> refreshed = self.layers.refresh(layers, self.threads());
                 return std::vector<bool>(refreshed.begin(), refreshed.end());
@@ -180,7 +181,7 @@ void bind_eigenbasis(py::module_& module) {
                 std::vector<EigenbasisLayers::Update> updates;
                 for (const auto& [layer, inputs, output_grads, with_one, weight] : batches)
                     updates.push_back({layer, examples(inputs), examples(output_grads), with_one, weight});
-                const py::gil_scoped_release release;
+                const WithoutGil released;
                 const DefaultFloatEnvironment environment;
                 self.layers.update(updates, self.threads());
             },
@@ -208,7 +209,7 @@ void bind_low_rank(py::module_& module) {
         .def(
             "push",
             [](Self& self, const py::array& v, Index used, double weight) {
-                const py::gil_scoped_release release;
+                const WithoutGil released;
                 const DefaultFloatEnvironment environment;
                 const int threads = threads_for(self.numbers);
                 if (is_float(v))
@@ -220,7 +221,7 @@ void bind_low_rank(py::module_& module) {
         .def(
             "truncate",
             [](Self& self, Index used, Index rank) {
-                const py::gil_scoped_release release;
+                const WithoutGil released;
                 self.blocks.truncate(used, rank, threads_for(self.numbers));
             },
             py::arg("used"), py::arg("rank"))
@@ -229,7 +230,7 @@ void bind_low_rank(py::module_& module) {
             [](const Self& self, const py::array& v, Index used, double damping) {
                 py::array out(v.dtype(), std::vector<py::ssize_t>(v.shape(), v.shape() + v.ndim()));
                 void* to = out.mutable_data();
-                const py::gil_scoped_release release;
+                const WithoutGil released;
                 const DefaultFloatEnvironment environment;
                 const int threads = threads_for(self.numbers);
                 if (is_float(v))

@@ -15,6 +15,7 @@
 #include "downslope/step/row_sums.hpp"
 #include "downslope/step/stepper.hpp"
 #include "foreign.hpp"
+#include "gil.hpp"
 
 namespace py = pybind11;
 
@@ -35,21 +36,6 @@ struct CheckedGradient {
 
 using Rates = std::optional<std::vector<double>>;                         // of the groups
 using GroupValues = std::pair<std::vector<double>, std::vector<double>>;  // of the rule, and of the options
-
-// Without the GIL, if so wanted, while it lives. Its end may throw, as pybind11's own must not: that is how a thread
-// leaves that wants the GIL back when the interpreter has shut down.
-class WithoutGil {
-public:
-    explicit WithoutGil(bool wanted) : saved_(wanted ? PyEval_SaveThread() : nullptr) {}
-    WithoutGil(const WithoutGil&) = delete;
-    WithoutGil& operator=(const WithoutGil&) = delete;
-    ~WithoutGil() noexcept(false) {
-        if (saved_ != nullptr) PyEval_RestoreThread(saved_);
-    }
-
-private:
-    PyThreadState* saved_;
-};
 
 class NumpyStepper {
 public:
