@@ -417,6 +417,34 @@ def test_pi_is_one_where_a_factor_is_zero(A, B):
     assert_close(curvature.Kronecker(A, B).solve(np.ones(6), 0.25), np.full(6, 4.0))
 
 
+@pytest.mark.parametrize("a, b", [(-150, -150), (-300, 0), (0, -160), (150, 160), (300, -300), (0, 300)])
+def test_exact_damping_whatever_the_units(a, b, rng):
+    """Squares of these numbers would over- or underflow; the solution is a number wherever the matrix is one."""
+    A, B = positive(rng, 5), positive(rng, 4)
+    v = rng.standard_normal(20)
+    in_units = curvature.Kronecker(A * 10.0**a, B * 10.0**b)
+    # Two factors in turn, since 10^310 is too large for a number.
+    assert_close(in_units.solve(v) * 10.0**a * 10.0**b, np.linalg.solve(reference.kronecker(A, B), v))
+    if abs(a + b) < 300:
+        damping = 0.3 * 10.0**a * 10.0**b
+        expected = np.linalg.solve(reference.kronecker(A, B) + 0.3 * np.eye(20), v)
+        assert_close(in_units.solve(v, damping) * 10.0**a * 10.0**b, expected)
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1.0, 1e200])
+def test_the_shift_of_a_kronecker_product_in_any_units(unit, rng):
+    A, B = symmetric(rng, 3), symmetric(rng, 4)
+    shift = curvature.Kronecker(A * unit, B).factorize(ensure_positive=True).shift[()] / unit
+    assert 1 <= shift / reference.smallest_shift(reference.kronecker(A, B)) <= 2.001
+
+
+def test_damping_far_from_the_product(rng):
+    A, B = positive(rng, 3), positive(rng, 4)
+    v = rng.standard_normal(12)
+    assert_close(curvature.Kronecker(A * 1e-200, B * 1e-200).solve(v, 2.0), v / 2)
+    assert_same_bits(curvature.Kronecker(A, B).solve(v, 1e-310), curvature.Kronecker(A, B).solve(v))
+
+
 def test_factored_damping_makes_each_factor_positive(rng):
     A, B = symmetric(rng, 6), symmetric(rng, 4)
     with pytest.raises(LinAlgError, match="^A is not positive definite"):

@@ -104,7 +104,7 @@ private:
 
 // A (x) B + (damping + shift) I. Only the smaller of A and B is diagonalized, to Q diag(mu) Q^T; of the larger one, a
 // tridiagonal form P T P^T is enough: then there is a tridiagonal system mu_j T + damping I for each eigenvalue, which
-// are solved side by side.
+// are solved side by side. All of it is in units of a power of two, in which no square over- or underflows that counts.
 class ExactKronecker {
 public:
     explicit ExactKronecker(const KroneckerFactors& factors)
@@ -114,11 +114,14 @@ public:
 
     Outcome factorize(const FactorOptions& options, int threads) {
         FactorStatus statuses[2];
+        int exponents[2];
         parallel_tasks(threads, 2, [&](Index task) {
             const auto& matrix = task == 0 ? larger_ : smaller_;
             statuses[task] = check_symmetric(matrix, options.asymmetry, 1);
             if (statuses[task] != FactorStatus::success) return;
-            const MatrixXd symmetric = 0.5 * matrix + 0.5 * matrix.transpose();
+            MatrixXd symmetric = 0.5 * matrix + 0.5 * matrix.transpose();
+            exponents[task] = exponent_of(symmetric.cwiseAbs().maxCoeff());
+            symmetric *= std::ldexp(1, -exponents[task]);
             if (task == 0) {
                 tridiagonal_.compute(symmetric);
             } else {
@@ -131,16 +134,20 @@ public:
             if (statuses[task] != FactorStatus::success) return {statuses[task], (task == 0) != is_transposed_};
         diagonal_ = tridiagonal_.diagonal();
         off_diagonal_ = tridiagonal_.subDiagonal();
+        const int exponent = exponents[0] + exponents[1];
+        exponent_ = options.damping > 0 ? std::max(exponent, exponent_of(options.damping)) : exponent;
+        mu_ *= std::ldexp(1, exponent - exponent_);
+        const double damping = std::ldexp(options.damping, -exponent_);
         const double off_diagonal = off_diagonal_.size() > 0 ? off_diagonal_.cwiseAbs().maxCoeff() : 0;
         const double scale = mu_.cwiseAbs().maxCoeff() * (diagonal_.cwiseAbs().maxCoeff() + 2 * off_diagonal);
-        if (!std::isfinite(scale + options.damping)) return {FactorStatus::not_finite};
         const auto works = [&](double shift) {
-            damping_ = options.damping + shift;
+            damping_ = damping + shift;
             return smallest_pivot() > epsilon * scale;
         };
         shift_ = 0;
         const bool found =
             works(0) || (options.ensure_positive && find_shift(least_shift(scale), scale, shift_, works));
+        shift_ = std::ldexp(shift_, exponent_);
         return {found ? FactorStatus::success : FactorStatus::not_positive_definite, 2};
     }
 
@@ -162,11 +169,17 @@ public:
             else
                 y.middleCols(first, extent) = inner * q.transpose();
         });
+        // Out of the units: by two factors, since one alone may be too large or too small for a number.
+        y *= std::ldexp(1, -(exponent_ / 2));
+        y *= std::ldexp(1, exponent_ / 2 - exponent_);
     }
 
     std::vector<double> shifts() const { return {shift_}; }
 
 private:
+    // Of the power of two that a number is divided by to be about 1; bounded, so that its inverse is a number, too.
+    static int exponent_of(double largest) { return largest > 0 ? std::clamp(std::ilogb(largest), -1000, 1000) : 0; }
+
     double smallest_pivot() const {
         Eigen::ArrayXXd pivots(mu_.size(), 2);
         double smallest = std::numeric_limits<double>::infinity();
@@ -204,6 +217,7 @@ private:
     Eigen::Tridiagonalization<MatrixXd> tridiagonal_{1};
     VectorXd diagonal_, off_diagonal_, mu_;
     MatrixXd q_;
+    int exponent_ = 0;  // of the unit of mu T and of the damping
     double damping_ = 0, shift_ = 0;
 };
 
