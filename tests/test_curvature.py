@@ -289,6 +289,8 @@ def changed(array, index, value):
             "H must be an array of real numbers that float64 can hold, got dtype complex128",
         ),
         (lambda: curvature.Dense(np.ma.masked_array(np.eye(2))), TypeError, "H must not be a masked array"),
+        (lambda: curvature.Dense([[1], [1, 2]]), ValueError, "^H must be an array: .*inhomogeneous"),
+        (lambda: curvature.Kronecker([[[1], [1, 2]]], [[[1]]]), ValueError, r"^A\[0\] must be an array: .*inhomog"),
         (lambda: curvature.Dense(np.ones(3)), ValueError, r"H must have 2 axes .*, got shape \(3,\)"),
         (lambda: curvature.Dense(np.ones((0, 0))), ValueError, r"at least one element, got shape \(0, 0\)"),
         (lambda: curvature.Dense(np.ones((2, 3))), ValueError, r"H must be square, got shape \(2, 3\)"),

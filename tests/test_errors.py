@@ -586,6 +586,7 @@ BAD_ROWS = [
     ([None], TypeError, "rows must be integers, got object"),
     ([[0, 1]], ValueError, r"rows must have one axis, got shape \(1, 2\)"),
     (0, ValueError, r"rows must have one axis, got shape \(\)"),
+    ([[0], [0, 1]], ValueError, "rows must be an array: .*inhomogeneous"),
     ([[]], ValueError, r"rows must have one axis, got shape \(1, 0\)"),
 ]
 

@@ -65,6 +65,7 @@ def test_one_argument_spans_batch_to_stochastic():
         ((), {}, TypeError, "at least one array"),
         ((3.0,), {}, ValueError, r"arrays\[0\] must have at least one axis"),
         (([1, 2], [1]), {}, ValueError, r"arrays\[1\] must have the length of arrays\[0\], 2, got 1"),
+        (([1], [[1], [1, 2]]), {}, ValueError, r"^arrays\[1\] must be an array: .*inhomogeneous"),
         (([1],), {"batch_size": 0}, ValueError, "batch_size must be >= 1, got 0"),
         (([1],), {"batch_size": 2.0}, TypeError, "batch_size must be an integer, got 2.0"),
         (([1],), {"batch_size": True}, TypeError, "batch_size must be an integer, got True"),

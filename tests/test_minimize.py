@@ -592,6 +592,7 @@ WRONG = {
     "x0 None": (call_of(x0=None), TypeError, "x0 must be an array of real numbers .*, got dtype object"),
     "x0 letters": (call_of(x0="ab"), TypeError, "x0 must be an array of real numbers .*, got dtype <U2"),
     "x0 masked": (call_of(x0=np.ma.ones(2)), TypeError, "x0 must not be a masked array: fill it first"),
+    "x0 ragged": (call_of(x0=[[1], [1, 2]]), ValueError, "x0 must be an array: .*inhomogeneous.*"),
     "x0 empty": (call_of(x0=[]), ValueError, r"x0 must have at least one element, got shape \(0,\)"),
     "fun": (call_of(fun=3), TypeError, "fun must be callable, or compiled with the signature .*, got 3"),
     "jac": (call_of(jac=3), TypeError, "jac must be callable.*, got 3"),
@@ -652,6 +653,11 @@ WRONG = {
         call_of(fun=value, jac=lambda x: x * 1j),
         TypeError,
         "the gradient that jac returns must be an array of real numbers.*got dtype complex128",
+    ),
+    "ragged gradient": (
+        call_of(fun=value, jac=lambda x: [[1], [1, 2]]),
+        ValueError,
+        "the gradient that jac returns must be an array: .*inhomogeneous.*",
     ),
     "no gradient": (
         call_of(fun=value, jac=lambda x: None),

@@ -512,6 +512,7 @@ def test_bad_arguments_leave_everything_as_it_was(kind, rng):
         (lambda: ds.KFAC({"fc": (1, 1)}).update("fc", [[1.0]], [[1.0]] * 2), ValueError, "as many rows as inputs, 1"),
         (lambda: ds.KFAC({"fc": (1, 1)}).update("fc", np.zeros((0, 1)), np.zeros((0, 1))), ValueError, "batch"),
         (lambda: ds.KFAC({"fc": (1, 1)}).update("fc", [["x"]], [[1.0]]), TypeError, "inputs of 'fc' must be an array"),
+        (lambda: ds.KFAC({"fc": (1, 1)}).update("fc", [[1], [1, 2]], [[1.0]]), ValueError, "inputs of 'fc' must be an"),
     ],
 )
 def test_bad_settings(call, error, message):

@@ -57,11 +57,20 @@ def choice(name, value, allowed):
     raise (ValueError if is_string else TypeError)(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
 
 
+def any_array(name, given):
+    """`given` as an array of whatever class and dtype."""
+    try:
+        return np.asanyarray(given)
+    except ValueError as error:  # of rows that differ in shape
+        raise ValueError(f"{name} must be an array: {error}") from None
+
+
 def real_array(name, given):
     """`given` as an array of real numbers, in its own dtype."""
-    if isinstance(given, np.ma.MaskedArray):
+    array = any_array(name, given)
+    if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: fill it first")
-    array = np.asarray(given)
+    array = np.asarray(array)
     if not np.can_cast(array.dtype, np.float64):
         raise TypeError(f"{name} must be an array of real numbers that float64 can hold, got dtype {array.dtype}")
     return array

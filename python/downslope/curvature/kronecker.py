@@ -1,10 +1,8 @@
 """Kronecker products."""
 
-import numpy as np
-
 from downslope._extension import core
 from downslope.curvature.structure import Curvature, square
-from downslope.validation import choice, real_array
+from downslope.validation import any_array, choice, real_array
 
 
 class Kronecker(Curvature):
@@ -42,7 +40,7 @@ class Kronecker(Curvature):
     """
 
     def __init__(self, A, B):
-        self._is_list = isinstance(A, (list, tuple)) and len(A) > 0 and np.ndim(A[0]) == 2
+        self._is_list = isinstance(A, (list, tuple)) and len(A) > 0 and any_array("A[0]", A[0]).ndim == 2
         if self._is_list:
             if not (isinstance(B, (list, tuple)) and len(A) == len(B)):
                 raise ValueError(f"B must be a list of as many matrices as A, {len(A)}, got {B!r}")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from downslope.rules.structure import read_params
-from downslope.validation import float64_array
+from downslope.validation import float64_array, real_array
 
 
 def flatten(params):
@@ -103,8 +103,7 @@ class _Unflatten:
 
 def _float_array(name, given):
     """The array; integers are refused, since the way back would round."""
-    array = np.asarray(given)
-    float64_array(name, given)
+    array = real_array(name, given)
     if array.dtype.kind in "iub":
         raise TypeError(f"{name} must have a floating-point dtype, got {array.dtype}: convert it first")
     return array

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from downslope.validation import integer
+from downslope.validation import any_array, integer
 
 
 class minibatches:
@@ -52,7 +52,7 @@ class minibatches:
     def __init__(self, *arrays, batch_size=None, shuffle=True, seed=0, drop_last=False):
         if not arrays:
             raise TypeError("minibatches needs at least one array")
-        self._arrays = [np.asanyarray(array) for array in arrays]
+        self._arrays = [any_array(f"arrays[{i}]", array) for i, array in enumerate(arrays)]
         for i, array in enumerate(self._arrays):
             if array.ndim == 0:
                 raise ValueError(f"arrays[{i}] must have at least one axis, got a scalar")

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from downslope.validation import any_array
+
 
 class RowGrad:
     """The gradient of some rows of an array, for `step`: only they move, and only their state changes.
@@ -45,7 +47,7 @@ class RowGrad:
     __slots__ = ("_rows", "values")
 
     def __init__(self, rows, values):
-        rows = np.asarray(rows)
+        rows = np.asarray(any_array("rows", rows))
         if rows.ndim != 1:
             raise ValueError(f"rows must have one axis, got shape {rows.shape}")
         if rows.size == 0:
