@@ -79,10 +79,19 @@ def test_a_fit_that_does_not_converge_raises(y):
         (ValueError, "ydata must be finite, got array([", {"ydata": np.r_[np.nan, np.ones(24)]}),
         (ValueError, "ydata must have shape (m,), got (5, 5)", {"ydata": np.ones((5, 5))}),
         (ValueError, "p0 must have shape (n,), got (1, 3)", {"p0": [P0]}),
+        (ValueError, "p0 must have at least one element, got shape (0,)", {"p0": []}),
         (ValueError, "f must return values of shape (24,), as ydata has, got (25,)", {"ydata": np.ones(24)}),
+        (TypeError, "what f returns must not be a masked array", {"f": lambda t, a, b, c: np.ma.array(t)}),
+        (TypeError, "what f returns must be an array of real numbers", {"f": lambda t, a, b, c: 1j * t}),
+        (TypeError, "the Jacobian that jac returns must not be a masked array", {"jac": lambda t, *p: np.ma.ones(3)}),
+        (TypeError, "the Jacobian that jac returns must be an array of real numbers", {"jac": lambda t, *p: None}),
         (ValueError, "sigma must be > 0 and finite, got 0", {"sigma": 0}),
         (ValueError, "sigma must be a number or have shape (25,) or (25, 25), got shape (24,)", {"sigma": np.ones(24)}),
-        (np.linalg.LinAlgError, "Matrix is not positive definite", {"sigma": np.ones((25, 25))}),
+        (
+            np.linalg.LinAlgError,
+            "sigma must be positive definite, got array([[1., 1., 1.,",
+            {"sigma": np.ones((25, 25))},
+        ),
         (TypeError, "absolute_sigma must be True or False, got 1", {"absolute_sigma": 1}),
         (TypeError, "jac must be a function, None, '2-point' or '3-point', got True", {"jac": True}),
         (TypeError, "unknown option 'maxfev'; known are method, x_scale, ftol, xtol, gtol, max_nfev", {"maxfev": 3}),
@@ -92,6 +101,26 @@ def test_a_fit_that_does_not_converge_raises(y):
 def test_errors(error, message, change):
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         ds.curve_fit(**({"f": decay, "xdata": T, "ydata": np.ones(25), "p0": P0} | change))
+
+
+@pytest.mark.parametrize("sigma", [None, np.eye(25)])
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (25,), (1, 3), (3, 25), (25, 1), (1, 25, 3)])
+def test_a_jacobian_is_never_broadcast(shape, sigma):
+    message = f"jac must return a Jacobian of shape (25, 3), got {shape}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        ds.curve_fit(decay, T, np.ones(25), P0, sigma, jac=lambda t, *p: np.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (25,), (25, 1)])
+def test_the_jacobian_of_one_parameter(shape):
+    def fit():
+        return ds.curve_fit(lambda t, a: a + t, T, 2 + T, [0.0], jac=lambda t, a: np.ones(shape))
+
+    if shape[:1] == (25,):
+        assert np.allclose(fit()[0], [2])
+        return
+    with pytest.raises(ValueError, match=re.escape(f"jac must return a Jacobian of shape (25, 1), got {shape}")):
+        fit()
 
 
 # ---- many ----
@@ -152,7 +181,9 @@ def test_rows_that_do_not_converge_are_nan(kind, y):
     "error, message, change",
     [
         (ValueError, "Y must have shape (k, m), got (25,)", {"Y": np.ones(25)}),
-        (ValueError, "P0 must have shape (n,) or (2, n), got (3, 3)", {"P0": np.ones((3, 3))}),
+        (ValueError, "P0 must have shape (n,) or (2, n) with n >= 1, got (3, 3)", {"P0": np.ones((3, 3))}),
+        (ValueError, "P0 must have shape (n,) or (2, n) with n >= 1, got (0,)", {"P0": []}),
+        (ValueError, "jac must return a Jacobian of shape (25, 3), got (1, 3)", {"jac": lambda t, *p: np.ones((1, 3))}),
         (
             TypeError,
             "sigma must not be a matrix where f is compiled",

@@ -20,6 +20,9 @@ DOUBLES = ctypes.POINTER(ctypes.c_double)
 TOGETHER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_int, DOUBLES, DOUBLES, DOUBLES, ctypes.c_void_p)
 APART = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_int, DOUBLES, DOUBLES, ctypes.c_void_p)
 ROSENBROCK = PROBLEMS["extended-rosenbrock"]
+# What arguments must be.
+REAL = "an array of real numbers that float64 can hold"
+ROWS = "X0 must have one row a problem, shape (k, n) with n >= 1"
 
 
 def rosenbrock(x):
@@ -398,13 +401,20 @@ def test_ctrl_c_ends_it():
         (ValueError, "max_nfev must be >= 1 and <= 4611686018427387904, got 0", {"max_nfev": 0}),
         (ValueError, "x_scale must be > 0 and finite, got [1, 0]", {"x_scale": [1, 0]}),
         (ValueError, 'x_scale must be "jac", a number or an array of shape (2,), got shape (3,)', {"x_scale": [1] * 3}),
+        (ValueError, 'x_scale must be "jac", a number or an array of shape (2,), got \'a\'', {"x_scale": "a"}),
         (ValueError, "x0 must have at least one element, got shape (0,)", {"x0": []}),
-        (TypeError, "x0 must be an array of real numbers that float64 can hold, got dtype complex128", {"x0": [1j]}),
+        (TypeError, f"x0 must be {REAL}, got dtype complex128", {"x0": [1j]}),
         (ValueError, "fun must return residuals of shape (m,), got (2, 1)", {"fun": lambda x: [[1.0], [2.0]]}),
         (ValueError, "fun must return residuals of shape (m,), got (0,)", {"fun": lambda x: []}),
-        (TypeError, "fun must return residuals that are real numbers, got dtype complex128", {"fun": lambda x: [1j]}),
+        (TypeError, f"the residuals that fun returns must be {REAL}, got dtype complex128", {"fun": lambda x: [1j]}),
         (ValueError, "jac must return a Jacobian of shape (2, 2), got (2,)", {"jac": lambda x: [1.0, 2.0]}),
-        (TypeError, "jac must return a Jacobian of real numbers, got dtype complex128", {"jac": lambda x: [[1j]]}),
+        (TypeError, f"the Jacobian that jac returns must be {REAL}, got dtype complex128", {"jac": lambda x: [[1j]]}),
+        (TypeError, "the residuals that fun returns must not be a masked array: fill it first", {"fun": np.ma.array}),
+        (
+            TypeError,
+            "the Jacobian that jac returns must not be a masked array: fill it first",
+            {"jac": lambda x: np.ma.ones((2, 2))},
+        ),
         (
             TypeError,
             "with jac=True, fun must return a tuple of residuals and Jacobian, got 1",
@@ -419,6 +429,18 @@ def test_errors(error, message, change):
     if change.get("fun") is int:
         change["fun"] = lambda x: 1
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        ds.least_squares(**({"fun": rosenbrock, "x0": [-1.2, 1.0]} | change))
+
+
+@pytest.mark.parametrize(
+    "what, change",
+    [
+        ("residuals that fun returns", {"fun": lambda x: (rosenbrock(x), rosenbrock_jac(x))}),  # and no jac=True
+        ("Jacobian that jac returns", {"jac": lambda x: [[1], [1, 2]]}),
+    ],
+)
+def test_ragged_results(what, change):
+    with pytest.raises(ValueError, match=f"^the {what} must be an array: .*inhomogeneous"):
         ds.least_squares(**({"fun": rosenbrock, "x0": [-1.2, 1.0]} | change))
 
 
@@ -575,7 +597,8 @@ def test_an_error_in_one_of_many_leaves():
         (ValueError, "n_residuals must be >= 1 and <= 2147483647, got 0", {"n_residuals": 0}),
         (TypeError, "n_residuals must be an integer, got 12.0", {"n_residuals": 12.0}),
         (ValueError, "data must have a row for each of the 2 problems, got shape (1, 24)", {"data": decays(1)}),
-        (ValueError, "X0 must have one row a problem, shape (k, n), got shape (2,)", {"X0": [1.0, 2.0]}),
+        (ValueError, f"{ROWS}, got shape (2,)", {"X0": [1.0, 2.0]}),
+        (ValueError, f"{ROWS}, got shape (2, 0)", {"X0": np.ones((2, 0))}),
         (TypeError, "args are for Python functions", {"args": (1,)}),
         (TypeError, "progress must be True or False, got 'yes'", {"progress": "yes"}),
         (TypeError, "jac must be None or True where the compiled fun has residuals and jacobian", {"jac": "2-point"}),

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 
 from downslope.minimize.compiled import compiled
-from downslope.minimize.least_squares import solve, solve_each, solve_many
+from downslope.minimize.least_squares import solve, solve_each, solve_many, to_jacobian
+from downslope.minimize.minimize import start
 from downslope.validation import boolean, float64_array
 
 _OPTIONS = {"method": "lm", "x_scale": "jac", "ftol": 1e-10, "xtol": 1e-10, "gtol": 1e-10, "max_nfev": None}
@@ -132,11 +133,10 @@ def curve_fit_many(f, xdata, Y, P0, sigma=None, absolute_sigma=False, jac=None, 
            [2. , 0.5]])
     """
     Y = _values("Y", Y, 2)
-    P0 = float64_array("P0", P0)
-    if P0.ndim == 1:
-        P0 = np.tile(P0, (len(Y), 1))
-    if P0.ndim != 2 or len(P0) != len(Y):
-        raise ValueError(f"P0 must have shape (n,) or ({len(Y)}, n), got {P0.shape}")
+    given = float64_array("P0", P0)
+    P0 = np.tile(given, (len(Y), 1)) if given.ndim == 1 else given
+    if P0.ndim != 2 or len(P0) != len(Y) or P0.shape[1] == 0:
+        raise ValueError(f"P0 must have shape (n,) or ({len(Y)}, n) with n >= 1, got {given.shape}")
     res, inverse = _Fit(f, xdata, Y.shape[1], sigma, jac, options).many(Y, P0, progress)
     failed = ~res.success
     if failed.any():
@@ -163,17 +163,19 @@ class _Fit:
             raise TypeError("sigma must not be a matrix where f is compiled: give standard deviations")
 
     def one(self, y, p0):
-        p0 = np.atleast_1d(float64_array("p0", p0))
+        p0 = np.atleast_1d(start("p0", p0))
         if p0.ndim != 1:
             raise ValueError(f"p0 must have shape (n,), got {p0.shape}")
         if self.is_compiled:
             return solve(self.f, p0, self.jac, (), self.xdata, self.m, self.options, (y, self.sigma))
 
+        convert = to_jacobian(p0.size, "jac")
+
         def residuals(p):
             return self._over_sigma(_model_values(self.f(self.xdata, *p), self.m) - y)
 
         def jacobian(p):
-            return self._over_sigma(np.asarray(self.jac(self.xdata, *p)))
+            return self._over_sigma(convert(self.jac(self.xdata, *p), self.m))
 
         return solve(residuals, p0, jacobian if callable(self.jac) else self.jac, (), None, None, self.options)
 
@@ -196,7 +198,7 @@ def _values(name, given, ndim):
 
 
 def _model_values(values, m):
-    array = np.asarray(values)
+    array = float64_array("what f returns", values)
     if array.shape != (m,):
         raise ValueError(f"f must return values of shape {(m,)}, as ydata has, got {array.shape}")
     return array
@@ -208,7 +210,10 @@ def _sigma(given, m):
         return np.ones(m), None
     sigma = float64_array("sigma", given)
     if sigma.shape == (m, m) and m > 1:
-        return None, np.linalg.cholesky(_finite("sigma", sigma))
+        try:
+            return None, np.linalg.cholesky(_finite("sigma", sigma))
+        except np.linalg.LinAlgError:
+            raise np.linalg.LinAlgError(f"sigma must be positive definite, got {given!r}") from None
     if sigma.shape not in ((), (1,), (m,)):
         raise ValueError(f"sigma must be a number or have shape {(m,)} or {(m, m)}, got shape {sigma.shape}")
     if not ((sigma > 0) & (sigma < np.inf)).all():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from downslope._extension import core
-from downslope.minimize.minimize import start
+from downslope.minimize.minimize import start, starts
 from downslope.minimize.objective import CompiledObjective, compiled_pair, python_derivative
 from downslope.minimize.progress import problem_bar, progress_bar
 from downslope.minimize.result import OptimizeResult
@@ -194,8 +194,8 @@ def solve(fun, x0, jac, args, data, m, options, observations=None):
         args = args if isinstance(args, tuple) else (args,)
         jac = python_derivative(jac, _DIFFERENCES)
         settings = _settings(options, x.shape, jac if isinstance(jac, str) else None)
-        to_jacobian = _to_jacobian(x.size, "jac" if callable(jac) else "fun")
-        outcome = core.least_squares_python(settings, x, fun, jac, args, _to_residuals, to_jacobian)
+        convert = to_jacobian(x.size, "jac" if callable(jac) else "fun")
+        outcome = core.least_squares_python(settings, x, fun, jac, args, _to_residuals, convert)
     x, cost, fun, jac, grad, inverse, nit, nfev, njev, status = outcome
     res = OptimizeResult(
         message=core.least_squares_message(status),
@@ -217,9 +217,7 @@ def solve(fun, x0, jac, args, data, m, options, observations=None):
 
 def solve_many(fun, X0, jac, args, data, m, options, progress, observations=None):
     """What `least_squares_many` returns, and each (J^T J)^-1. With `observations`, `data` are shared, y has rows."""
-    X = start("X0", X0) if np.size(X0) else float64_array("X0", X0)
-    if X.ndim != 2:
-        raise ValueError(f"X0 must have one row a problem, shape (k, n), got shape {X.shape}")
+    X = starts("X0", X0)
     rows = len(X) if observations is None else None
     compiled, differences = _compiled_residuals(fun, jac, args, data, m, observations, rows)
     if compiled is None:
@@ -302,12 +300,14 @@ def _settings(options, shape, differences):
 
 def _scale(x_scale, shape):
     """As the core takes it: an empty one is "jac"."""
+    allowed = f'"jac", a number or an array of shape {shape}'
     if isinstance(x_scale, str):
-        choice("x_scale", x_scale, ("jac",))
+        if x_scale != "jac":
+            raise ValueError(f"x_scale must be {allowed}, got {x_scale!r}")
         return []
     scale = float64_array("x_scale", x_scale)
     if scale.shape not in ((), shape):
-        raise ValueError(f'x_scale must be "jac", a number or an array of shape {shape}, got shape {scale.shape}')
+        raise ValueError(f"x_scale must be {allowed}, got shape {scale.shape}")
     if not ((scale > 0) & (scale < np.inf)).all():
         raise ValueError(f"x_scale must be > 0 and finite, got {x_scale!r}")
     return np.broadcast_to(scale, shape).ravel()
@@ -315,23 +315,19 @@ def _scale(x_scale, shape):
 
 def _to_residuals(value, m):
     """What `fun` has returned as a float64 array; m is None at first."""
-    array = np.atleast_1d(np.asarray(value))
-    if not np.can_cast(array.dtype, np.float64):
-        raise TypeError(f"fun must return residuals that are real numbers, got dtype {array.dtype}")
+    array = np.atleast_1d(float64_array("the residuals that fun returns", value))
     if array.ndim != 1 or array.size == 0 or m not in (None, array.size):
         raise ValueError(f"fun must return residuals of shape ({'m' if m is None else m},), got {array.shape}")
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return np.ascontiguousarray(array)
 
 
-def _to_jacobian(n, source):
+def to_jacobian(n, source):
     """A function that makes the Jacobian that `source` has returned, for m residuals, a float64 array."""
 
     def convert(value, m):
-        array = np.asarray(value)
-        if not np.can_cast(array.dtype, np.float64):
-            raise TypeError(f"{source} must return a Jacobian of real numbers, got dtype {array.dtype}")
+        array = float64_array(f"the Jacobian that {source} returns", value)
         if array.shape != (m, n) and not (n == 1 and array.shape == (m,)):
             raise ValueError(f"{source} must return a Jacobian of shape {(m, n)}, got {array.shape}")
-        return np.ascontiguousarray(array.reshape(m, n), dtype=np.float64)
+        return np.ascontiguousarray(array.reshape(m, n))
 
     return convert

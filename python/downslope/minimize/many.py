@@ -8,7 +8,7 @@ import numpy as np
 from downslope._extension import core
 from downslope.minimize.compiled import is_compiled
 from downslope.minimize.methods import Plan
-from downslope.minimize.minimize import result, used_hessians
+from downslope.minimize.minimize import result, starts, used_hessians
 from downslope.minimize.objective import compiled_objective, python_objective
 from downslope.minimize.progress import problem_bar, progress_bar
 from downslope.minimize.result import OptimizeResult
@@ -91,9 +91,7 @@ def minimize_many(fun, X0, args=(), method="l-bfgs", jac=None, hess=None, data=N
     >>> res.success.all(), len(np.unique(res.x.round(3), axis=0))
     (np.True_, 4)
     """
-    X = float64_array("X0", X0).copy(order="C")
-    if X.ndim != 2 or X.shape[1] == 0:
-        raise ValueError(f"X0 must have one row a problem, shape (k, n) with n >= 1, got shape {X.shape}")
+    X = starts("X0", X0)
     plan = Plan(method, options, tol=None)
     (hess,) = used_hessians(plan.name, hess=hess)
     if boolean("vectorized", vectorized):

@@ -172,6 +172,14 @@ def start(name, x0):
     return x
 
 
+def starts(name, X0):
+    """A copy of where each of many problems starts, one row a problem."""
+    X = float64_array(name, X0).copy(order="C")
+    if X.ndim != 2 or X.shape[1] == 0:
+        raise ValueError(f"{name} must have one row a problem, shape (k, n) with n >= 1, got shape {X.shape}")
+    return X
+
+
 def result(outcome):
     """The result of one problem, of what the core returns."""
     x, fun, jac, nit, nfev, njev, nhev, status = outcome
