@@ -380,6 +380,7 @@ BAD_HYPER = [
     ("Adam", {"betas": b"ab"}, TypeError, "betas must be a sequence of 2 numbers, got b'ab'"),
     ("Adam", {"betas": {0.9: 1, 0.99: 2}}, TypeError, "betas must be a sequence of 2 numbers"),
     ("Adam", {"betas": 0.9}, TypeError, "betas must be a sequence of 2 numbers, got 0.9"),
+    ("Adam", {"betas": np.array(0.9)}, TypeError, r"betas must be a sequence of 2 numbers, got array\(0.9\)"),
     ("Adam", {"betas": (0.9, "x")}, TypeError, r"betas\[1\] must be a number, got 'x'"),
     ("Adam", {"eps": -1e-8}, ValueError, "eps must be >= 0 and finite"),
     ("Adam", {"amsgrad": 1}, TypeError, "amsgrad must be True or False, got 1"),

@@ -1,12 +1,14 @@
 """`minimize`: its methods, what it takes and returns, when it ends, and what it says when it can't go on."""
 
 import _thread
+import math
 import re
 import sys
 import threading
 import time
 import tracemalloc
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -126,6 +128,16 @@ def of_other_types(x):
 def test_what_fun_may_return(fun):
     res = ds.minimize(fun, [[3.0, 1.0], [4.0, 1.0]], jac=True)
     assert res.success and res.x.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "f, expected",
+    [(Fraction(1, 3), 1 / 3), (2**64, 2.0**64), (10**400, math.inf)],
+    ids=["fraction", "beyond 64 bits", "beyond float64"],
+)
+def test_real_numbers_that_are_objects_to_numpy(f, expected):
+    res = ds.minimize(lambda x: (f, x), [0.0], jac=True)
+    assert res.fun == expected and res.success == math.isfinite(expected)
 
 
 def nan_fill(x):
@@ -628,6 +640,11 @@ WRONG = {
         call_of(fun=lambda x: x, jac=None),
         TypeError,
         r"what fun returns must be a number, got an array of shape \(2,\)",
+    ),
+    "ragged value": (
+        call_of(fun=lambda x: [[1], [1, 2]], jac=None),
+        ValueError,
+        "what fun returns must be an array: .*inhomogeneous.*",
     ),
     "letters": (
         call_of(fun=lambda x: "1", jac=None),

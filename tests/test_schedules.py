@@ -450,7 +450,9 @@ def test_settings_of_other_types(cls, name):
         ({"milestones": [0]}, ValueError, r"milestones\[0\] must be >= 1, got 0"),
         ({"milestones": [3.0]}, TypeError, r"milestones\[0\] must be an integer, got 3.0"),
         ({"milestones": 3}, TypeError, "milestones must be a sequence, got 3"),
+        ({"milestones": np.array(3)}, TypeError, r"milestones must be a sequence, got array\(3\)"),
         ({"{0}": None}, TypeError, "{0} must be a sequence, got None"),
+        ({"{0}": np.array(0.1)}, TypeError, r"{0} must be a sequence, got array\(0.1\)"),
         ({"{0}": []}, ValueError, "{0} must have at least one element, got none"),
     ],
 )

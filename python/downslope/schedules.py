@@ -21,9 +21,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 
-import numpy as np
-
-from downslope.validation import integer, number, real
+from downslope.validation import function, integer, number, real, sequence
 
 __all__ = [
     "Cosine",
@@ -372,8 +370,7 @@ class Joined(_Schedule):
     def __post_init__(self):
         schedules = _elements("schedules", self.schedules)
         for i, schedule in enumerate(schedules):
-            if not callable(schedule):
-                raise TypeError(f"schedules[{i}] must be callable, got {schedule!r}")
+            function(f"schedules[{i}]", schedule)
         self._keep(schedules=schedules, milestones=_milestones(self.milestones, "schedules", len(schedules)))
 
     def _rate(self, t):
@@ -508,17 +505,15 @@ def _cosine(start, end, left):
 
 def _elements(name, values):
     """A sequence, as a tuple with at least one element."""
-    if not isinstance(values, (list, tuple, np.ndarray)):
-        raise TypeError(f"{name} must be a sequence, got {values!r}")
-    if len(values) == 0:
+    elements = sequence(name, values)
+    if not elements:
         raise ValueError(f"{name} must have at least one element, got none")
-    return tuple(values)
+    return elements
 
 
 def _milestones(values, pieces, count):
     """The steps at which one of `count` pieces ends and another follows, as a tuple."""
-    if not isinstance(values, (list, tuple, np.ndarray)):
-        raise TypeError(f"milestones must be a sequence, got {values!r}")
+    values = sequence("milestones", values)
     if len(values) != count - 1:
         raise ValueError(f"milestones must be one fewer than {pieces}, {count - 1}, got {len(values)}")
     checked, lower = [], 1

@@ -57,6 +57,20 @@ def choice(name, value, allowed):
     raise (ValueError if is_string else TypeError)(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
 
 
+def function(name, value):
+    """`value`, if it can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be callable, got {value!r}")
+    return value
+
+
+def sequence(name, value, what="a sequence"):
+    """The elements of `value` as a tuple, if it is a list, a tuple, a range or an array with an axis."""
+    if not (isinstance(value, (list, tuple, range)) or (isinstance(value, np.ndarray) and value.ndim > 0)):
+        raise TypeError(f"{name} must be {what}, got {value!r}")
+    return tuple(value)
+
+
 def any_array(name, given):
     """`given` as an array of whatever class and dtype."""
     try:
@@ -83,6 +97,8 @@ def float64_array(name, given):
 
 def one_number(name, given):
     """The number that `given` is, or that it has as its only element."""
+    if isinstance(given, numbers.Real) and np.asarray(given).dtype == object:  # a Fraction, an int beyond 64 bits
+        return real(name, given)
     array = float64_array(name, given)
     if array.size != 1:
         raise TypeError(f"{name} must be a number, got an array of shape {array.shape}")

@@ -3,15 +3,14 @@
 import inspect
 
 from downslope.minimize.result import OptimizeResult
+from downslope.validation import function
 
 
 def observer(callback, advance):
     """What the loop calls after each iteration, with (x, fun, nit, nfev), and what returns whether to stop."""
     if callback is None:
         tell = None
-    elif not callable(callback):
-        raise TypeError(f"callback must be callable, got {callback!r}")
-    elif _takes_result(callback):
+    elif _takes_result(function("callback", callback)):
 
         def tell(x, fun, nit, nfev):
             callback(intermediate_result=OptimizeResult(x=x, fun=fun, nit=nit, nfev=nfev))

@@ -3,10 +3,8 @@
 import math
 from functools import cache
 
-import numpy as np
-
 from downslope._extension import core
-from downslope.validation import boolean, number
+from downslope.validation import boolean, number, sequence
 
 
 @cache
@@ -41,11 +39,10 @@ class Schema:
             return value
         if len(rows) == 1:
             return _check(value, *rows[0])
-        if not isinstance(value, (list, tuple, np.ndarray)):
-            raise TypeError(f"{name} must be a sequence of {len(rows)} numbers, got {value!r}")
-        if len(value) != len(rows):
-            raise ValueError(f"{name} must have length {len(rows)}, got {len(value)}")
-        return tuple(_check(element, *row) for element, row in zip(value, rows, strict=True))
+        elements = sequence(name, value, f"a sequence of {len(rows)} numbers")
+        if len(elements) != len(rows):
+            raise ValueError(f"{name} must have length {len(rows)}, got {len(elements)}")
+        return tuple(_check(element, *row) for element, row in zip(elements, rows, strict=True))
 
     def core_values(self, group):
         """The values of a group as the core takes them: two lists, for the rule and for the options."""
