@@ -81,6 +81,8 @@ def test_nan_is_returned():
         (np.copy, np.copy, np.ones(3), ValueError, r"jac\(x\) must have shape \(3, 3\), got \(3,\)"),
         (np.sum, np.copy, np.ones(3, complex), TypeError, "^x must be .* got dtype complex128"),
         (lambda x: None, np.copy, np.ones(3), TypeError, r"fun\(x\) must be .* got dtype object"),
+        (3, np.copy, np.ones(3), TypeError, "^fun must be callable, got 3"),
+        (np.sum, None, np.ones(3), TypeError, "^jac must be callable, got None"),
         (np.sum, lambda x: 1j * x, np.ones(3), TypeError, r"jac\(x\) must be .* got dtype complex128"),
     ],
 )

@@ -5,7 +5,7 @@ import numpy as np
 from downslope.curvature.block_diagonal import BlockDiagonal
 from downslope.curvature.dense import Dense
 from downslope.curvature.kronecker import Kronecker
-from downslope.validation import boolean, integer, number, real_array
+from downslope.validation import boolean, function, integer, number, real_array, sequence
 
 
 def hessian(fun_or_grad, x):
@@ -53,7 +53,7 @@ def hessian(fun_or_grad, x):
     array([[2., 1.],
            [1., 4.]])
     """
-    x = real_array("x", x).astype(float)
+    fun_or_grad, x = function("fun_or_grad", fun_or_grad), real_array("x", x).astype(float)
     if x.ndim != 1 or not np.isfinite(x).all():
         raise ValueError(f"x must have one axis and be finite, got {x!r}")
     first = _evaluated(fun_or_grad, x)
@@ -136,9 +136,9 @@ def hutchinson_diagonal(hvp, shape, samples=10, seed=0):
     >>> ds.curvature.hutchinson_diagonal(lambda z: d * z, 3, samples=1, seed=0)
     array([1., 2., 3.])
     """
-    rng = np.random.default_rng(integer("seed", seed, lower=0))
+    hvp, rng = function("hvp", hvp), np.random.default_rng(integer("seed", seed, lower=0))
     samples = integer("samples", samples, lower=1)
-    total = np.zeros(shape)
+    total = np.zeros([integer("shape", extent, lower=0) for extent in np.atleast_1d(shape)])
     for _ in range(samples):
         z = rng.integers(0, 2, total.shape) * 2.0 - 1.0
         product = real_array("hvp(z)", hvp(z.copy()))
@@ -182,9 +182,9 @@ def gauss_newton(J, weights=None):
         if weights.shape != J.shape[:1]:
             raise ValueError(f"weights must have shape {J.shape[:1]}, got {weights.shape}")
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
-            raise ValueError("weights must be >= 0 and finite")
+            raise ValueError(f"weights must be >= 0 and finite, got {weights!r}")
         J = np.sqrt(weights)[:, None] * J
-    return Dense(J.T @ J)
+    return Dense(_squares("J", J))
 
 
 def empirical_fisher(G, centered=False, sizes=None):
@@ -226,11 +226,11 @@ def empirical_fisher(G, centered=False, sizes=None):
     if boolean("centered", centered):
         G = G - G.mean(axis=0)
     if sizes is None:
-        return Dense(_second_moment(G))
-    sizes = [integer(f"sizes[{i}]", size, lower=1) for i, size in enumerate(sizes)]
+        return Dense(_second_moment("G", G))
+    sizes = [integer(f"sizes[{i}]", size, lower=1) for i, size in enumerate(sequence("sizes", sizes))]
     if sum(sizes) != G.shape[1]:
         raise ValueError(f"sizes must add up to the parameters, {G.shape[1]}, got {sizes}")
-    return BlockDiagonal([_second_moment(part) for part in np.split(G, np.cumsum(sizes)[:-1], axis=1)])
+    return BlockDiagonal([_second_moment("G", part) for part in np.split(G, np.cumsum(sizes)[:-1], axis=1)])
 
 
 def kronecker_fisher(inputs, output_grads, bias=False):
@@ -277,7 +277,7 @@ def kronecker_fisher(inputs, output_grads, bias=False):
         raise ValueError(f"output_grads must have as many rows as inputs, {len(X)}, got {len(G)}")
     if boolean("bias", bias):
         X = np.column_stack([X, np.ones(len(X))])
-    return Kronecker(_second_moment(X), _second_moment(G))
+    return Kronecker(_second_moment("inputs", X), _second_moment("output_grads", G))
 
 
 def _rows(name, value):
@@ -290,8 +290,17 @@ def _rows(name, value):
     return array
 
 
-def _second_moment(rows):
-    return rows.T @ rows / len(rows)
+def _squares(name, rows):
+    """rows^T rows, which may overflow where the rows do not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = rows.T @ rows
+    if not np.isfinite(product).all():
+        raise ValueError(f"{name} must have finite products of its columns, got elements up to {np.abs(rows).max()}")
+    return product
+
+
+def _second_moment(name, rows):
+    return _squares(name, rows) / len(rows)
 
 
 def running_weight(count, decay):

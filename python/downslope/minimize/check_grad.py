@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from downslope.validation import float64_array
+from downslope.validation import float64_array, function
 
 
 def check_grad(fun, jac, x, *args):
@@ -34,7 +34,7 @@ def check_grad(fun, jac, x, *args):
     Raises
     ------
     TypeError
-        If x, or what `fun` or `jac` returns, is not of real numbers.
+        If `fun` or `jac` is not callable, or x, or what they return, is not of real numbers.
     ValueError
         If the shape of the gradient is wrong.
 
@@ -56,7 +56,7 @@ def check_grad(fun, jac, x, *args):
     >>> ds.check_grad(lambda x: np.sum(x**3), lambda x: 2 * x**2, [[1.0, 2.0], [3.0, 4.0]]) > 1
     True
     """
-    x = float64_array("x", x)
+    fun, jac, x = function("fun", fun), function("jac", jac), float64_array("x", x)
 
     def value(x):
         return float64_array("fun(x)", fun(x, *args)).copy()  # `fun` may return the same array every time
