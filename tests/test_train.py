@@ -195,6 +195,23 @@ def test_validation_chooses_the_best():
     assert_same_params(res.x, snapshots[1])
 
 
+@pytest.mark.parametrize("score, best", [(math.nan, 2), (math.inf, 0)])
+def test_validation_that_is_never_finite(score, best):
+    snapshots = []
+
+    def validate(p):
+        snapshots.append({name: array.copy() for name, array in p.items()})
+        return score
+
+    def stop(r):
+        if r.nit == 3 * 5 + 2:
+            raise StopIteration
+
+    _, _, res = trained(4, validate=validate, callbacks=[stop])
+    np.testing.assert_array_equal([res.fun, *res.history["validation"]], [score] * 4)
+    assert_same_params(res.x, snapshots[best])
+
+
 def test_what_callbacks_are_told():
     told, order = [], []
 
@@ -610,6 +627,8 @@ SQUARE = np.zeros((2, 2))
         ({"callbacks": print}, TypeError, "callbacks must be a sequence of callables, got <built-in function print>"),
         ({"callbacks": [print, 3]}, TypeError, r"callbacks must be a sequence of callables, got \[<built-in .*, 3\]"),
         ({"callbacks": None}, TypeError, "callbacks must be a sequence of callables, got None"),
+        ({"fun": 3}, TypeError, "^fun must be callable, got 3"),
+        ({"validate": 3}, TypeError, "^validate must be callable, got 3"),
         ({"optimizer": "adam"}, TypeError, "optimizer must be an Optimizer over params, got a str"),
         ({"optimizer": ds.Adam}, TypeError, "optimizer must be an Optimizer over params, got a type"),
         ({"optimizer": ds.Adam(W.copy())}, ValueError, "arrays of params, but params is not one of its"),

@@ -13,7 +13,7 @@ from downslope.minimize.result import OptimizeResult
 from downslope.rules.arrays import computed, parameter_array
 from downslope.rules.optimizer import Optimizer
 from downslope.rules.structure import read_params
-from downslope.validation import boolean, integer, one_number
+from downslope.validation import boolean, function, integer, one_number
 
 
 def train(
@@ -66,8 +66,8 @@ def train(
         With the entries
 
         - ``x``: a copy of the best parameters, in the structure of `params`: those at the end of the epoch with the
-          least loss, or where no epoch was completed, the last ones. `params` themselves are where the last step left
-          them;
+          least loss (of the last epoch, if all losses are NaN), or where no epoch was completed, the last ones.
+          `params` themselves are where the last step left them;
         - ``fun``: the loss of that epoch: the mean over its rows, each at the parameters of its step, or what
           `validate` returned;
         - ``history``: a dict with an array of the mean ``"loss"`` of each epoch, and with `validate`, another,
@@ -81,8 +81,8 @@ def train(
     Raises
     ------
     TypeError
-        If `optimizer` is none, a callback cannot be called, `resume` is no state, or `fun` doesn't return a number and
-        gradients.
+        If `optimizer` is none, `fun`, `validate` or a callback cannot be called, `resume` is no state, or `fun` doesn't
+        return a number and gradients.
     ValueError
         If `optimizer` moves other arrays than `params`, data have different lengths or no rows, a number is out of
         range, or `resume` is of another training.
@@ -132,6 +132,9 @@ def train(
     >>> res.nit, len(res.history["loss"]), res.x["w"].round(2)
     (200, 20, array([ 1., -2.,  3.]))
     """
+    function("fun", fun)
+    if validate is not None:
+        function("validate", validate)
     epochs, progress = integer("epochs", epochs, lower=1), boolean("progress", progress)
     parameters = _Parameters(params, optimizer)
     callbacks = _callables("callbacks", callbacks)
@@ -173,7 +176,7 @@ class TrainState:
     nfev: int = 0
     seen: int = 0  # rows in the running epoch
     total: float = 0.0  # of their losses
-    best_fun: float = math.inf
+    best_fun: float = math.nan  # until an epoch has a loss that is a number
     best: list | None = field(default=None, repr=False)  # the parameters
 
 
@@ -235,7 +238,7 @@ class _Training:
             losses["validation"] = one_number("what validate returns", self._validate(self._params))
         for name, loss in losses.items():
             state.history[name].append(loss)
-        if loss < state.best_fun:
+        if loss < state.best_fun or math.isnan(state.best_fun):
             state.best_fun, state.best = loss, self._parameters.copies()
         state.epoch += 1
         state.batch, state.seen, state.total = 0, 0, 0.0
