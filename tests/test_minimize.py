@@ -589,7 +589,8 @@ WRONG = {
     "ftol": (call_of(options={"ftol": NAN}), ValueError, "ftol must be >= 0 and finite, got nan"),
     "xtol": (call_of(options={"xtol": "1"}), TypeError, "xtol must be a number, got '1'"),
     "max_seconds": (call_of(options={"max_seconds": -1}), ValueError, "max_seconds must be >= 0.*, got -1"),
-    "maxcor": (call_of(options={"maxcor": 0}), ValueError, "maxcor must be >= 1, got 0"),
+    "maxcor": (call_of(options={"maxcor": 0}), ValueError, "maxcor must be >= 1 and <= 2147483647, got 0"),
+    "large maxcor": (call_of(options={"maxcor": 10**20}), ValueError, "maxcor must be >= 1 and <= .*, got 10{20}"),
     "lr": (call_of(method="sgd", options={"lr": -0.1}), ValueError, "lr must be >= 0 and finite, got -0.1"),
     "schedule": (
         call_of(method="sgd", options={"lr": lambda t: 2 - t, "maxiter": 5}),

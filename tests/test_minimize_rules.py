@@ -63,6 +63,22 @@ def test_every_rule_is_a_method():
     assert {name for name, *_ in RULES} == names
 
 
+@pytest.mark.parametrize("limits", [{"maxiter": 5}, {"maxfev": 5}, {"maxiter": 8, "maxfev": 5}])
+def test_a_schedule_is_read_beforehand_for_steps_that_may_come(limits):
+    asked, seen = [], []
+    options = {"lr": lambda step: asked.append((step, len(seen))) or 0.1 / step, "gtol": 0, **limits}
+    res = ds.minimize(recording(square, seen), [1.0, 2.0], method="adam", jac=True, options=options)
+    assert asked == [(step, 0) for step in range(1, 6)] and res.nit <= 5
+
+
+def test_a_schedule_that_is_told_is_refused():
+    plateau = ds.schedules.ReduceOnPlateau(0.1)
+    joined = ds.schedules.Joined([ds.schedules.Linear(0.0, 5, final=0.1), plateau], [5])
+    for schedule in (plateau, joined, ds.schedules.Joined([joined], [])):
+        with pytest.raises(TypeError, match="^lr must follow from the step alone: .*, got .*ReduceOnPlateau"):
+            ds.minimize(square, [1.0, 2.0], method="adam", jac=True, options={"lr": schedule})
+
+
 def test_gradient_descent_in_closed_form():
     """x_t = (1 - 2 lr)^t x_0 for f = x^2."""
     res = ds.minimize(square, 1.0, method="sgd", jac=True, options={"lr": 0.125, "maxiter": 20})

@@ -8,6 +8,7 @@ from functools import cache
 from downslope._extension import core
 from downslope.rules import OPTIMIZERS
 from downslope.rules.hyperparameters import schema
+from downslope.schedules import Joined, ReduceOnPlateau
 from downslope.validation import integer, number
 
 # Names that stand for a rule with other defaults.
@@ -60,14 +61,15 @@ class Plan:
         self.maxiter, self.max_seconds = loop["maxiter"], loop["max_seconds"]
         self.limits = core.Limits(**loop)
         if self.name in _RULES:
-            self.method = _rule_method(self.name, options, self.maxiter)
+            # Each step takes at least one evaluation.
+            self.method = _rule_method(self.name, options, min(loop["maxiter"], loop["maxfev"]))
         elif self.name in _NEWTON:
             self.method = core.NewtonMethod(truncated=self.name == "newton-cg")
             _refuse(options, (), self.name)
         elif self.name in _TRUST:
             self.method = _trust_region(self.name, options)
         else:
-            self.method = core.LBFGSMethod(integer("maxcor", options.pop("maxcor", 10), lower=1))
+            self.method = core.LBFGSMethod(integer("maxcor", options.pop("maxcor", 10), lower=1, upper=2**31 - 1))
             _refuse(options, ("maxcor",), self.name)
 
 
@@ -114,7 +116,7 @@ def _defaults(cls):
     return {name: shown[name].default for name in (*names, "weight_decay", "decoupled_weight_decay")}
 
 
-def _rule_method(name, options, maxiter):
+def _rule_method(name, options, steps):
     cls, aliased = _RULES[name]
     table, values = schema(cls.rule), {**_defaults(cls), **aliased}
     given = {key: options.pop(key) for key in values if key in options}
@@ -126,10 +128,21 @@ def _rule_method(name, options, maxiter):
         table.hyper_values(values),
         weight_decay=values["weight_decay"],
         decoupled_weight_decay=values["decoupled_weight_decay"],
-        rates=_rates(values["lr"], maxiter),
+        rates=_rates(values["lr"], steps),
     )
 
 
 def _rates(lr, steps):
     """What a schedule gives for each step; the loop does not call it, so that it can go without the GIL."""
-    return [number(f"lr({t})", lr(t), lower=0) for t in range(1, steps + 1)] if callable(lr) else []
+    if not callable(lr):
+        return []
+    if _is_told(lr):
+        raise TypeError(f"lr must follow from the step alone: it is read for all steps before the first, got {lr!r}")
+    return [number(f"lr({t})", lr(t), lower=0) for t in range(1, steps + 1)]
+
+
+def _is_told(schedule):
+    """Whether what a schedule says depends on what it will be told."""
+    return isinstance(schedule, ReduceOnPlateau) or (
+        isinstance(schedule, Joined) and any(map(_is_told, schedule.schedules))
+    )

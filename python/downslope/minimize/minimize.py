@@ -65,10 +65,11 @@ def minimize(
         nfev`` if its parameter has that name, else ``callback(x)``, with a copy. If it raises `StopIteration`, the loop
         ends.
     options : dict, optional
-        Of a rule, its hyper-parameters under the names of its class, ``lr`` (a number or a schedule) first, and
-        ``weight_decay, decoupled_weight_decay``. Of "l-bfgs", ``maxcor``, how many pairs of differences it keeps (10).
-        Of "trust-exact", "trust-ncg" and "dogleg", ``initial_trust_radius`` (1) and ``max_trust_radius`` (1e10). Of
-        all:
+        Of a rule, its hyper-parameters under the names of its class, ``lr`` first, and ``weight_decay,
+        decoupled_weight_decay``. ``lr`` is a number, or a schedule, which is called beforehand for every step that
+        ``maxiter`` and ``maxfev`` allow, so that it can't be `ReduceOnPlateau`. Of "l-bfgs", ``maxcor``, how many pairs
+        of differences it keeps (10). Of "trust-exact", "trust-ncg" and "dogleg", ``initial_trust_radius`` (1) and
+        ``max_trust_radius`` (1e10). Of all:
 
         - ``maxiter``: iterations; 15,000 for "l-bfgs", 10,000 for rules, 1,000 for the others.
         - ``maxfev``: evaluations of `fun`, those for differences included.
