@@ -225,6 +225,12 @@ def test_info(capsys):
         assert f"{cls.__name__} {' '.join(cls.source.split())}" in said
 
 
+def test_a_terminal_of_one_column(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1")
+    assert cli.main(["info"]) == 0
+    assert "".join(ds.Lion.source.split()) in "".join(capsys.readouterr().out.split())
+
+
 def test_version_and_help(capsys):
     for option, said in (["--version"], ds.__version__), (["race", "--help"], "--batch-size"):
         with pytest.raises(SystemExit) as leaving:

@@ -52,6 +52,13 @@ def test_a_start_of_ones_own(capsys):
     assert table["x1"] == ["-3", "-3.77931"] and table["x2"] == ["-2.5", "-3.28319"]
 
 
+@pytest.mark.parametrize("start", ["1 -1e-3", "1 -1E-03", "+1. -.1e-2"])
+def test_a_start_with_exponents(capsys, start):
+    assert cli.main(f"minimize rosenbrock --start {start}".split()) == 0
+    table = rows(capsys.readouterr().out)
+    assert (table["x1"][0], table["x2"][0]) == ("1", "-0.001")
+
+
 def test_divergence_is_shown_and_drawn(capsys, tmp_path):
     assert cli.main("minimize rosenbrock --method sgd --lr 1 --maxiter 20 --plot path.png".split()) == 1
     assert (tmp_path / "path.png").exists()
@@ -87,6 +94,7 @@ ERRORS = {
     "wood --method adam --lr inf": "argument --lr: must be a finite number, got 'inf'",
     "wood --maxiter 0": "--maxiter: must be a whole number >= 1, got '0'",
     "wood --method adan": "'adan'",
+    "wood --method adam --lr -1e-3": "lr must be >= 0 and finite, got -0.001",
     "wood --method adam --lr -1": "lr must be >= 0 and finite, got -1",
     "wood --method l-bfgs --lr 1": "lr",
     "wood --plot p.png": "--plot must go with a problem in 2 variables, got wood in 4",

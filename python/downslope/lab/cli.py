@@ -5,6 +5,7 @@ along directions of every kind of curvature, `minimize` goes down to a known min
 import argparse
 import contextlib
 import importlib
+import re
 import shutil
 import sys
 import textwrap
@@ -112,6 +113,8 @@ def _parser():
     minimizing.add_argument(
         "--start", type=_finite, nargs="+", metavar="X", help="a number for each variable; default: the problem's"
     )
+    # As in Python 3.14. Before it, argparse takes -1e-3 for an option, and there is no public setting.
+    minimizing._negative_number_matcher = re.compile(r"-\.?\d")
     minimizing.add_argument("--plot", type=Path, metavar="PNG", help="draw the path, if the problem has two variables")
     minimizing.set_defaults(command=_minimize)
     return parser
@@ -419,6 +422,6 @@ def _info(args):
 
 
 def _say(text, indent=0):
-    """Print a paragraph as wide as the terminal, and no wider than reads well."""
-    width = min(shutil.get_terminal_size().columns, 100)
+    """Print a paragraph as wide as the terminal, but neither narrower nor wider than reads well."""
+    width = min(max(shutil.get_terminal_size().columns, 20), 100)
     print(textwrap.fill(text, width - 1, subsequent_indent=" " * indent, break_on_hyphens=False))
