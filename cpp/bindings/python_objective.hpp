@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -37,6 +38,15 @@ public:
         for (const pybind11::handle arg : args_) call_.push_back(arg.ptr());
     }
     void set_result_shape(Shape shape) { result_shape_ = std::move(shape); }
+
+    // Gives back a large block of memory, after which glibc keeps up to twice as much for further calls. A function makes
+    // several arrays on its way to a large result; if their memory went back to the system after each call, it would
+    // return page by page in the next one, which can take longer than the rest of that call.
+    void prepare_for_large_results() const {
+        constexpr std::size_t several = 4, most = 31 << 20;  // of larger ones glibc takes no notice
+        const std::size_t bytes = std::min(several * bytes_of(result_shape_), most);
+        const Array given_back(static_cast<pybind11::ssize_t>(bytes / sizeof(double)));
+    }
 
     // The arrays passed are new ones unless nobody has kept the last ones, or changed more of them than their elements:
     // what a function keeps never changes.
@@ -77,7 +87,6 @@ private:
         const auto& array = static_cast<const Array&>(x);
         return array.writeable() && has_shape(array, shape_);
     }
-
 
     static std::size_t bytes_of(const Shape& shape) {
         pybind11::ssize_t n = 1;
@@ -141,17 +150,13 @@ struct PythonValue {
 template <class Objective>
 struct WithSecond : Objective {
     std::optional<PythonFunction> second;
-    // Kept until there is another one: given back in between, so much memory would return to the system, and all that
-    // the next call needs would come from there page by page, which can take longer than the rest of that call.
-    pybind11::object latest_hessian;
 
     WithSecond(Objective objective, std::optional<PythonFunction> function)
-        : Objective(std::move(objective)), second(std::move(function)) {}
-
-    void hessian(const double* x, double* hessian) {
-        latest_hessian = (*second)(x);
-        second->copy_array(latest_hessian, hessian);
+        : Objective(std::move(objective)), second(std::move(function)) {
+        if (second) second->prepare_for_large_results();
     }
+
+    void hessian(const double* x, double* hessian) { second->copy_array((*second)(x), hessian); }
     void product(const double* x, const double* direction, double* product) {
         second->copy_array((*second)(x, direction), product);
     }
