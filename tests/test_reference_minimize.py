@@ -51,6 +51,47 @@ def test_steps_in_a_trust_region(method, n, radius, convex, seed):
     assert np.allclose(step_of(method, H, g, radius), expected, rtol=0, atol=1e-6 * np.linalg.norm(expected))
 
 
+@pytest.mark.parametrize("method", STEPS)
+@pytest.mark.parametrize("radius", [0.1, 1.0, 1e3])
+def test_steps_of_many_variables(rng, method, radius):
+    """More than one tile of a factorization, and more than one radius of lengths: short steps, long ones, Newton's."""
+    eigenvalues = rng.uniform(0.1, 10, 150)
+    for least in (0.1,) if method == "dogleg" else (0.1, 0, -1):
+        eigenvalues[0] = least
+        H, g = quadratic(rng, eigenvalues)
+        expected = STEPS[method](H, g, radius)
+        assert np.allclose(step_of(method, H, g, radius), expected, rtol=0, atol=1e-6 * np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize("n", [1, 5, 20])
+@pytest.mark.parametrize("reach", [3, 30, 300])
+def test_steps_after_rejected_ones(rng, n, reach):
+    """Newton's point for sum sqrt(1 + x^2) is -x^3: the farther off, the more radii are tried. The steps are the same
+    whether lambda is found by factorizations of H, or of its tridiagonal form, which takes over after many."""
+    A = np.eye(n) + rng.standard_normal((n, n)) / (4 * n)
+
+    def hess(x):
+        return A.T @ np.diag((1 + (A @ x) ** 2) ** -1.5) @ A
+
+    functions = (
+        lambda x: np.sqrt(1 + (A @ x) ** 2).sum(),
+        lambda x: A.T @ (A @ x / np.sqrt(1 + (A @ x) ** 2)),
+        hess,
+    )
+    x0, tried = reach * rng.uniform(0.5, 1, n), []
+
+    def fun(x):
+        tried.append(x)
+        return functions[0](x)
+
+    radius, iterations = 1e9, 4
+    options = {"initial_trust_radius": radius, "max_trust_radius": radius}
+    ours = iterates("trust-exact", fun, *functions[1:], x0, iterations, **options)
+    assert len(tried) - 1 - iterations >= np.log(reach) / np.log(4)  # radii that were too large
+    expected = reference.trust_region(reference.exact_step, *functions, x0, iterations, radius)
+    assert np.allclose(ours, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_hard_case(rng):
     """What the division by zero leaves open, along the least eigenvector, takes either sign."""
     H, g = quadratic(rng, np.array([-3.0, 1, 2, 4]))

@@ -22,9 +22,13 @@ inline constexpr Index chunk_size = 32;
 // column, so that what a tile waits for is always finished or being worked on.
 class TiledCholesky {
 public:
-    TiledCholesky(PackedMatrix a, int threads)
-        : a_(a), tile_(tile_for(a.cols())), finished_(static_cast<std::size_t>(tiles_in(a.cols(), tile_))) {
+    TiledCholesky(PackedMatrix a, int threads) : a_(a), tile_(tile_for(a.cols())) {
         const Index tiles = tiles_in(a.cols(), tile_);
+        if (tiles == 1) {  // nothing to share out
+            make_diagonal_tile(0);
+            return;
+        }
+        finished_ = std::vector<std::atomic<Index>>(static_cast<std::size_t>(tiles));
         for (auto& row : finished_) row = 0;
         parallel_tasks(a.cols() >= parallel_size ? threads : 1, tiles * (tiles + 1) / 2, [&](Index task) {
             Index k = 0, below = task;
@@ -83,6 +87,24 @@ private:
     std::atomic<bool> is_positive_{true};
 };
 
+// Of the matrix with this strict lower triangle and this diagonal. False if a pivot is all rounding.
+template <class Diagonal>
+bool factor_lower(PackedMatrix packed, const Diagonal& diagonal, int threads) {
+    packed.diagonal() = diagonal;
+    if (!TiledCholesky(packed, threads).is_positive()) return false;
+    for (Index j = 0; j < packed.cols(); ++j)
+        if (!is_pivot(packed(j, j), diagonal[j])) return false;
+    return true;
+}
+
+// x = (L L^T)^-1 x
+template <class Vectors>
+void substitute(const PackedMatrix& packed, Vectors& x) {
+    const auto lower = packed.triangularView<Eigen::Lower>();
+    lower.solveInPlace(x);
+    lower.transpose().solveInPlace(x);
+}
+
 // One factorization in memory of its owner: a packed matrix, of which the lower triangle is the factor and the strict
 // upper one still the matrix itself, and its diagonal.
 class Cholesky {
@@ -100,14 +122,14 @@ public:
         diagonal_ = packed_.diagonal().array() + options.damping;
         if (!diagonal_.allFinite()) return FactorStatus::not_finite;
         shift = 0;
-        bool found = factor(threads);
+        bool found = factor_lower(packed_, diagonal_, threads);
         if (!found && options.ensure_positive) {
             const VectorXd damped = diagonal_;
             const double lower = std::max(least_shift(scale), -damped.minCoeff());
             found = find_shift(lower, static_cast<double>(size()) * scale, shift, [&](double trial) {
                 diagonal_ = damped.array() + trial;
                 restore_lower();
-                return factor(threads);
+                return factor_lower(packed_, diagonal_, threads);
             });
         }
         return found ? FactorStatus::success : FactorStatus::not_positive_definite;
@@ -153,28 +175,14 @@ private:
             }
     }
 
-    // Of what is in the strict lower triangle and on the diagonal.
-    bool factor(int threads) {
-        packed_.diagonal() = diagonal_;
-        if (!TiledCholesky(packed_, threads).is_positive()) return false;
-        for (Index j = 0; j < size(); ++j)
-            if (!is_pivot(packed_(j, j), diagonal_[j])) return false;
-        return true;
-    }
-
     template <class Solution>
     bool solve_refined(Eigen::Ref<Solution, 0, Eigen::OuterStride<>> x) const {
         const Solution b = x;
         Solution correction(b.rows(), b.cols());
-        const auto lower = packed_.triangularView<Eigen::Lower>();
-        const auto substitute = [&](auto& y) {
-            lower.solveInPlace(y);
-            lower.transpose().solveInPlace(y);
-        };
-        substitute(x);
+        substitute(packed_, x);
         for (Index j = 0; j < x.cols(); ++j)
             residual(packed_, diagonal_, x.col(j).data(), b.col(j).data(), correction.col(j).data());
-        substitute(correction);
+        substitute(packed_, correction);
         if (!correction.allFinite()) return true;  // of a right-hand side that is not finite
         x += correction;
         bool regular = true;

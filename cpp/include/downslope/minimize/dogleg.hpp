@@ -11,18 +11,19 @@ public:
     using MatrixSubproblem::MatrixSubproblem;
 
     void solve(double radius) override {
-        if (!has_hessian_) return go_along_gradient(radius);
+        if (!has_hessian()) return go_along_gradient(radius);
         shift_until_positive();
         on_boundary_ = false;
-        p_ = cholesky_.solve(-g_);
+        solve_shifted();
         if (!(p_.norm() <= radius)) bend(radius);
-        predicted_ = -(g_.dot(p_) + 0.5 * p_.dot(H_ * p_) + 0.5 * shift_ * p_.squaredNorm());
+        predicted_ = -(g_.dot(p_) + 0.5 * p_.dot(H() * p_) + 0.5 * cholesky_.shift() * p_.squaredNorm());
     }
 
 private:
     void bend(double radius) {
         on_boundary_ = true;
-        const double gg = g_.squaredNorm(), length = std::sqrt(gg), curvature = g_.dot(H_ * g_) / gg + shift_;
+        const double gg = g_.squaredNorm(), length = std::sqrt(gg);
+        const double curvature = g_.dot(H() * g_) / gg + cholesky_.shift();
         if (!(length / curvature < radius)) {
             p_ = -radius / length * g_;
             return;

@@ -117,7 +117,7 @@ private:
     bool used_, has_matrix_ = false;
     std::size_t column_ = 0;
     double step_ = 1;
-    std::vector<double> hessian_, product_, x_, at_x_, point_, gradient_;
+    Doubles hessian_, product_, x_, at_x_, point_, gradient_;
 };
 
 }  // namespace downslope

@@ -10,9 +10,9 @@ public:
     using MatrixSubproblem::MatrixSubproblem;
 
     void solve(double radius) override {
-        if (!has_hessian_) return go_along_gradient(radius);
+        if (!has_hessian()) return go_along_gradient(radius);
         shift_until_positive();
-        p_ = cholesky_.solve(-g_);
+        solve_shifted();
         predicted_ = -0.5 * g_.dot(p_);
         on_boundary_ = false;
     }

@@ -2,7 +2,6 @@
 // second order differ.
 #pragma once
 
-#include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <Eigen/Eigenvalues>
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include <optional>
 
 #include "method.hpp"
+#include "shifted_cholesky.hpp"
 
 namespace downslope {
 
@@ -80,64 +80,60 @@ protected:
     std::optional<Eigen::VectorXd> escape_;
 };
 
-// With the Hessian as a matrix. Whatever Eigen works on is in its own memory, whose alignment is always the same, and
-// with it the order of sums.
+// With the Hessian as a matrix, which stays where it is for as long as the iterate is the same.
 class MatrixSubproblem : public Subproblem {
 public:
-    using Subproblem::Subproblem;
+    MatrixSubproblem(std::int64_t n, double error) : Subproblem(n, error), cholesky_(n) {}
 
     Curvature uses() const override { return Curvature::matrix; }
 
     void search_escape() override {
-        if (!has_hessian_ || has_cholesky()) return;
-        const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(H_);
+        if (!has_hessian() || is_positive_definite()) return;
+        const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(H());
         const Eigen::VectorXd& values = eigen.eigenvalues();
         if (values[0] < -error_ * values.cwiseAbs().maxCoeff()) set_escape(eigen.eigenvectors().col(0), values[0]);
     }
 
 protected:
     void take(const double* hessian) override {
-        has_hessian_ = hessian != nullptr;
-        if (has_hessian_) H_ = Eigen::Map<const Eigen::MatrixXd>(hessian, g_.size(), g_.size());
+        hessian_ = hessian;
+        cholesky_.turn_to(hessian);
         is_factored_ = false;
     }
 
-    // Factorizes H + shift I. A pivot that is rounding, beside its own element of the
-    // diagonal, counts as not positive.
-    bool factorize(double shift) {
+    bool has_hessian() const { return hessian_ != nullptr; }
+    Eigen::Map<const Eigen::MatrixXd> H() const { return {hessian_, g_.size(), g_.size()}; }
+
+    // Factorizes H as it is, the first time it is asked.
+    bool is_positive_definite() {
+        if (!is_factored_) is_positive_definite_ = cholesky_.factorize(0);
         is_factored_ = true;
-        shift_ = shift;
-        shifted_ = H_;
-        shifted_.diagonal().array() += shift;
-        cholesky_.compute(shifted_);
-        if (cholesky_.info() != Eigen::Success) return is_positive_ = false;
-        const auto pivots = cholesky_.matrixLLT().diagonal().array().square();
-        const double tolerance = std::numeric_limits<double>::epsilon() * static_cast<double>(g_.size());
-        return is_positive_ = (pivots > tolerance * shifted_.diagonal().array()).all();
+        return is_positive_definite_;
     }
 
-    // Of the Hessian as it is.
-    bool has_cholesky() {
-        if (!is_factored_) factorize(0);
-        return is_positive_ && shift_ == 0;
-    }
-
-    // Of the Hessian with a shift that makes it positive definite: Nocedal & Wright 2006, algorithm 3.3, with a shift
-    // that grows faster, from a start that is relative to the size of the matrix.
+    // Factorizes the Hessian with a shift that makes it positive definite: Nocedal & Wright 2006, algorithm 3.3, with a
+    // shift that grows faster, from a start that is relative to the size of the matrix.
     void shift_until_positive() {
-        if (is_factored_ || has_cholesky()) return;
+        if (is_factored_ || is_positive_definite()) return;
         is_convex_ = false;
-        const double least = H_.diagonal().minCoeff(), size = H_.cwiseAbs().maxCoeff();
+        const double least = H().diagonal().minCoeff(), size = H().cwiseAbs().maxCoeff();
         // Beside a Hessian that vanishes, the gradient gives the size.
         const double beta = std::max({1e-3 * size, 1e-10 * g_.norm(), std::numeric_limits<double>::min()});
         double shift = least > 0 ? beta : beta - least;
-        while (!factorize(shift)) shift *= 2;
+        while (!cholesky_.factorize(shift)) shift *= 2;
     }
 
-    bool has_hessian_ = false, is_factored_ = false, is_positive_ = false;
-    double shift_ = 0;
-    Eigen::MatrixXd H_, shifted_;
-    Eigen::LLT<Eigen::MatrixXd> cholesky_;
+    // p = -(H + shift I)^-1 g
+    void solve_shifted() {
+        p_ = -g_;
+        cholesky_.solve(p_);
+    }
+
+    ShiftedCholesky cholesky_;
+
+private:
+    const double* hessian_ = nullptr;
+    bool is_factored_ = false, is_positive_definite_ = false;
 };
 
 }  // namespace downslope
