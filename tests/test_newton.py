@@ -498,6 +498,15 @@ def test_many_python_problems_equal_a_loop(rng, method):
     assert_many_equals_a_loop(many, [solve(ROSENBROCK, x0, method) for x0 in X0])
 
 
+@pytest.mark.parametrize("method", WITH_PRODUCTS)
+@pytest.mark.parametrize("seed", [9, 10])
+def test_where_gradients_are_mostly_rounding(method, seed):
+    """In a valley with a curvature of 1e11 across, what is left of the gradient there hides the way along, unless
+    conjugate gradients go on."""
+    problem = rescaled(PROBLEMS["powell-badly-scaled"], seed)
+    assert solve(problem, problem.x0, method, options={"gtol": 1e-8}).fun <= 1e-12
+
+
 # ---- against SciPy ----
 
 

@@ -32,7 +32,7 @@ protected:
                 break;
             case LineSearch::Outcome::no_progress:
                 if (f < f_) break;  // less than was asked for, but rounding may allow no more
-                return Outcome::no_progress;
+                return give_up();
             case LineSearch::Outcome::not_finite:
                 return Outcome::not_finite;
         }

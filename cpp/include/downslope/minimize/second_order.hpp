@@ -81,6 +81,13 @@ protected:
         go_on();
     }
 
+    // The step is no use: another one, if there is a more exact one.
+    Outcome give_up() {
+        if (!subproblem_->sharpen()) return Outcome::no_progress;
+        solve();
+        return Outcome::wants_more;
+    }
+
     Outcome accept(double f, const double* gradient) {
         // A Hessian that is positive definite nearby speaks for one here.
         constexpr double nearby = 1e-2;

@@ -33,6 +33,8 @@ public:
 
     // A step not longer than `radius`, again for each radius that is tried.
     virtual void solve(double radius) = 0;
+    // Whether `solve` can be more exact at this iterate than it has been, which it is from now on.
+    virtual bool sharpen() { return false; }
     // Looks for a direction of negative curvature.
     virtual void search_escape() = 0;
     // A step of this length along the direction that has been found.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "subproblem.hpp"
 
@@ -21,9 +22,13 @@ public:
         radius_ = radius;
         const double length = g_.norm();
         // Forcing terms that make the outer iteration converge superlinearly.
-        begin(g_, std::min(0.5, std::sqrt(length)) * length, 10 * g_.size());
+        const double forcing = is_sharp_ ? error_ : std::min(0.5, std::sqrt(length));
+        begin(g_, forcing * length, is_sharp_ ? g_.size() : 10 * g_.size());
         searching_escape_ = false;
     }
+
+    // Where the gradient is mostly rounding of its largest terms, so is a step that cares for no more than those.
+    bool sharpen() override { return !std::exchange(is_sharp_, true); }
 
     // Conjugate gradients for another, generic right-hand side: they meet negative curvature if there is any, after n
     // products at most.
@@ -58,7 +63,7 @@ public:
     }
 
 protected:
-    void take(const double*) override {}
+    void take(const double*) override { is_sharp_ = false; }
 
 private:
     // How many times as long as the residual a step along it may be, where the model does not curve up.
@@ -116,7 +121,7 @@ private:
         finish();
     }
 
-    bool searching_escape_ = false, wants_product_ = false;
+    bool searching_escape_ = false, wants_product_ = false, is_sharp_ = false;
     double radius_ = 0, tolerance_ = 0, rr_ = 0, most_ = 0;
     Eigen::Index products_ = 0, most_products_ = 0;
     Eigen::VectorXd r_, d_, Hd_, Hp_;

@@ -30,7 +30,7 @@ protected:
         constexpr double enough = 0.15, good = 0.75, bad = 0.25;
         if (!finite) return shrink(0.1, Outcome::not_finite);
         if (is_lost_in_rounding(subproblem_->predicted(), f))
-            return is_flatter(gradient) ? accept(f, gradient) : Outcome::no_progress;
+            return is_flatter(gradient) ? accept(f, gradient) : give_up();
         const double ratio = (f_ - f) / subproblem_->predicted();
         if (!(ratio > enough)) return shrink(0.25, Outcome::no_progress);
         if (ratio < bad)
@@ -43,8 +43,10 @@ protected:
 private:
     // Tries again closer by, unless x is all there is closer by.
     Outcome shrink(double factor, Outcome failure) {
-        radius_ = factor * subproblem_->step().norm();
-        if (!(radius_ > std::numeric_limits<double>::epsilon() * norm(x(), n_)) || radius_ < 1e-150) return failure;
+        const double radius = factor * subproblem_->step().norm();
+        if (!(radius > std::numeric_limits<double>::epsilon() * norm(x(), n_)) || radius < 1e-150)
+            return failure == Outcome::no_progress ? give_up() : failure;
+        radius_ = radius;
         solve();
         return Outcome::wants_more;
     }
