@@ -153,6 +153,21 @@ def test_the_trust_radius(method):
     assert np.allclose(lengths, [0.5, 1, 2, 3, 3], rtol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["newton", "dogleg"])
+@pytest.mark.parametrize("least", [-1e-6, -1e-2, -1, -100])
+def test_shifts_are_at_most_about_twice_the_smallest_that_works(rng, method, least):
+    """The first step is along p with (A + shift I) p = -t b; least squares find shift and t."""
+    problem, _ = random_quadratic(rng, np.concatenate([[least], np.linspace(1, 10, 30)]))
+    options = {"maxiter": 1, "gtol": 0}
+    if method == "dogleg":
+        options |= {"initial_trust_radius": 1e9, "max_trust_radius": 1e9}
+    (_, p), _ = iterates(problem, np.zeros(31), method, options=options)
+    p /= np.linalg.norm(p)
+    terms = np.stack([p, problem.b], axis=1)
+    shift, t = np.linalg.lstsq(terms, -problem.A @ p)[0]
+    assert np.allclose(terms @ [shift, t], -problem.A @ p, atol=1e-12) and 1.49 <= shift / -least <= 2.01
+
+
 # ---- saddle points ----
 
 

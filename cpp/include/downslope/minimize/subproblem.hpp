@@ -113,16 +113,16 @@ protected:
         return is_positive_definite_;
     }
 
-    // Factorizes the Hessian with a shift that makes it positive definite: Nocedal & Wright 2006, algorithm 3.3, with a
-    // shift that grows faster, from a start that is relative to the size of the matrix.
+    // Factorizes the Hessian with a shift that makes it positive definite, about twice the smallest one that does.
     void shift_until_positive() {
         if (is_factored_ || is_positive_definite()) return;
         is_convex_ = false;
-        const double least = H().diagonal().minCoeff(), size = H().cwiseAbs().maxCoeff();
         // Beside a Hessian that vanishes, the gradient gives the size.
-        const double beta = std::max({1e-3 * size, 1e-10 * g_.norm(), std::numeric_limits<double>::min()});
-        double shift = least > 0 ? beta : beta - least;
-        while (!cholesky_.factorize(shift)) shift *= 2;
+        const double size = std::max(H().cwiseAbs().maxCoeff(), 1e-10 * g_.norm());
+        const double least = std::max(curvature::least_shift(size), -H().diagonal().minCoeff());
+        double shift = 0;
+        curvature::find_shift(least, static_cast<double>(g_.size()) * size, shift,
+                              [&](double trial) { return cholesky_.factorize(trial); });
     }
 
     // p = -(H + shift I)^-1 g
