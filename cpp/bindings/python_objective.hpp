@@ -39,9 +39,9 @@ public:
     }
     void set_result_shape(Shape shape) { result_shape_ = std::move(shape); }
 
-    // Gives back a large block of memory, after which glibc keeps up to twice as much for further calls. A function makes
-    // several arrays on its way to a large result; if their memory went back to the system after each call, it would
-    // return page by page in the next one, which can take longer than the rest of that call.
+    // Gives back a large block of memory, after which glibc keeps up to twice as much for further calls. A function
+    // makes several arrays on its way to a large result; if their memory went back to the system after each call, it
+    // would return page by page in the next one, which can take longer than the rest of that call.
     void prepare_for_large_results() const {
         constexpr std::size_t several = 4, most = 31 << 20;  // of larger ones glibc takes no notice
         const std::size_t bytes = std::min(several * bytes_of(result_shape_), most);

@@ -2,8 +2,8 @@
 // 4(3), 1983; the hard case as in Conn, Gould & Toint, "Trust-region methods", 2000, section 7.3.
 //
 // p is the minimum if (H + lambda I) p = -g with H + lambda I positive semidefinite, and either |p| = radius and lambda
-// >= 0, or lambda = 0. Where H is positive definite, a few factorizations of H + lambda I find lambda. For more of them,
-// and where it is not, H is brought to tridiagonal form once, in which each lambda costs next to nothing.
+// >= 0, or lambda = 0. Where H is positive definite, a few factorizations of H + lambda I find lambda. Where it is not,
+// and for more of them, H is brought to tridiagonal form once, in which each lambda costs next to nothing.
 #pragma once
 
 #include <limits>
