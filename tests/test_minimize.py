@@ -632,6 +632,11 @@ WRONG = {
         TypeError,
         "what fun returns must be an array of real numbers.*got dtype complex128",
     ),
+    "masked gradient": (
+        call_of(fun=lambda x: (1.0, np.ma.ones(2))),
+        TypeError,
+        "the gradient that fun returns must not be a masked array: fill it first",
+    ),
     "no value": (
         call_of(fun=lambda x: None, jac=None),
         TypeError,

@@ -67,9 +67,10 @@ public:
         return PyFloat_AS_DOUBLE(number.ptr());
     }
 
+    // Subclasses of NumPy's array are left to the converter, which refuses masked ones.
     void copy_array(const pybind11::handle& value, double* out) const {
-        const bool fits =
-            Array::check_(value) && has_shape(pybind11::reinterpret_borrow<pybind11::array>(value), result_shape_);
+        const bool fits = Py_TYPE(value.ptr()) == pybind11::detail::npy_api::get().PyArray_Type_ && Array::check_(value) &&
+                          has_shape(pybind11::reinterpret_borrow<pybind11::array>(value), result_shape_);
         const pybind11::object array =
             fits ? pybind11::reinterpret_borrow<pybind11::object>(value) : converters_.to_array(value);
         std::memcpy(out, pybind11::reinterpret_borrow<pybind11::array>(array).data(), bytes_of(result_shape_));
