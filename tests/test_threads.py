@@ -203,6 +203,40 @@ def test_a_child_forked_in_the_middle_of_a_step_does_not_wait_for_it():
     assert result.stdout == "0 20\n", result.stderr
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_forked_in_the_middle_of_an_update_does_not_wait_for_it():
+    result = run("""
+        import os, signal, threading, warnings
+        import numpy as np
+        import downslope as ds
+        warnings.simplefilter("ignore")
+        kfac, other = (ds.KFAC({"fc": (1, 1)}, bias=False) for _ in range(2))
+        begun, forked = threading.Event(), threading.Event()
+        class Inputs:
+            def __array__(self, dtype=None, copy=None):
+                begun.set()
+                forked.wait()
+                return np.ones((1, 1))
+        updating = threading.Thread(target=lambda: kfac.update("fc", Inputs(), [[1.0]]))
+        updating.start()
+        begun.wait()
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(60)  # a child that hangs is killed
+            try:
+                kfac.state_dict()
+            except RuntimeError as error:
+                other.update("fc", [[1.0]], [[1.0]])
+                os._exit(0 if "this preconditioner was in use when the process forked" in str(error) else 1)
+            os._exit(2)
+        _, status = os.waitpid(pid, 0)
+        forked.set()
+        updating.join()
+        print(os.waitstatus_to_exitcode(status), kfac.state_dict()["state"]["fc"]["updates"])
+    """)
+    assert result.stdout == "0 1\n", result.stderr
+
+
 @needs_openmp
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted in /proc, which only Linux has")
 def test_small_steps_stay_on_the_callers_thread():

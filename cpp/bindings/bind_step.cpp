@@ -2,7 +2,6 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <mutex>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "downslope/step/stepper.hpp"
 #include "foreign.hpp"
 #include "gil.hpp"
+#include "lock.hpp"
 
 namespace py = pybind11;
 
@@ -46,17 +46,7 @@ public:
 
     explicit NumpyStepper(std::string rule) : rule_(std::move(rule)) {}
 
-    // One thread at a time: `with stepper:` in Python. Nobody waits for it while holding the GIL.
-    void lock() {
-        if (!mutex_.try_lock()) {
-            if (owner_generation_ != fork_generation())
-                raise_runtime_error("this optimizer was in use when the process forked: make a new one");
-            const WithoutGil released(true);
-            mutex_.lock();
-        }
-        owner_generation_ = fork_generation();
-    }
-    void unlock() { mutex_.unlock(); }
+    Lock lock{"optimizer"};
 
     // Takes these groups and arrays in place of what it had, and writes `facts` into the dict `owner`, in one go: no
     // signal can come between. Bound gradients stay, if there are as many, and are examined again at the next step.
@@ -204,14 +194,14 @@ private:
     // A call of a method. What a call asks NumPy may run code of the user's; that must not come back here.
     class Turn {
     public:
-        explicit Turn(NumpyStepper& stepper) : locked_(stepper), busy_(stepper.busy_) {
+        explicit Turn(NumpyStepper& stepper) : locked_(stepper.lock), busy_(stepper.busy_) {
             if (busy_) raise_runtime_error("an optimizer cannot be used by code that it runs to check arrays");
             busy_ = true;
         }
         ~Turn() { busy_ = false; }
 
     private:
-        std::lock_guard<NumpyStepper> locked_;
+        std::lock_guard<Lock> locked_;
         bool& busy_;
     };
 
@@ -439,8 +429,6 @@ private:
         }
     }
 
-    std::recursive_mutex mutex_;
-    std::atomic<std::uint64_t> owner_generation_{0};
     bool busy_ = false;
     std::string rule_;
     std::optional<Captured> captured_;
@@ -477,8 +465,8 @@ void bind_step(py::module_& module) {
         .def_property_readonly("bound", [](const NumpyStepper& stepper) { return stepper.bound(); })
         .def_readwrite("skipped_steps", &NumpyStepper::skipped_steps)
         .def_property_readonly("last_grad_norm", &NumpyStepper::last_grad_norm)
-        .def("__enter__", &NumpyStepper::lock)
-        .def("__exit__", [](NumpyStepper& stepper, const py::args&) { stepper.unlock(); })
+        .def("__enter__", [](NumpyStepper& stepper) { stepper.lock.lock(); })
+        .def("__exit__", [](NumpyStepper& stepper, const py::args&) { stepper.lock.unlock(); })
         .def("install", &NumpyStepper::install, py::arg("groups"), py::arg("arrays"), py::arg("step_count"),
              py::arg("owner"), py::arg("facts"))
         .def("set_group", &NumpyStepper::set_group, py::arg("index"), py::arg("values"))

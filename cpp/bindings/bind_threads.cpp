@@ -5,6 +5,7 @@
 
 #include "bindings.hpp"
 #include "downslope/parallel.hpp"
+#include "lock.hpp"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -38,6 +39,10 @@ void bind_threads(py::module_& module) {
     module.def(
         "set_parallel_threshold", [](std::int64_t elements) { return parallel_threshold.exchange(elements); },
         py::arg("elements"), "Steps over fewer elements stay on the caller's thread. Returns the setting it replaces.");
+    py::class_<Lock>(module, "Lock", py::module_local(), "`with lock:` keeps other threads out of `what`.")
+        .def(py::init<std::string>(), py::arg("what"))
+        .def("__enter__", &Lock::lock)
+        .def("__exit__", [](Lock& lock, const py::args&) { lock.unlock(); });
 }
 
 }  // namespace downslope::bindings

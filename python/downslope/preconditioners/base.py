@@ -1,11 +1,11 @@
 """What all running preconditioners have in common: layers, checks, failures, checkpoints."""
 
-import threading
 import warnings
 from collections.abc import Mapping
 
 import numpy as np
 
+from downslope._extension import core
 from downslope.rules.state import MAX_STEPS, fill_array
 from downslope.rules.tree_file import write_tree
 from downslope.validation import integer, real_array
@@ -47,7 +47,7 @@ class Preconditioner:
             raise ValueError(f"layers must be a mapping from names to shapes, with at least one, got {layers!r}")
         self.layers = {name: positive_shape(f"layers[{name!r}]", shape, axes) for name, shape in layers.items()}
         self.failures = dict.fromkeys(self.layers, 0)
-        self._lock = threading.RLock()
+        self._lock = core.Lock("preconditioner")
         self._state = {name: {"updates": 0, **self._new_state(shape)} for name, shape in self.layers.items()}
 
     def __repr__(self):
