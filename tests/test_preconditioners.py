@@ -311,6 +311,72 @@ def test_checkpoints_go_on_with_the_same_bits(kind, period, way, rng, tmp_path):
         ours.damping = other.damping = 0.2
 
 
+class Tagged:
+    """Of a subclass with a signature and attributes of its own."""
+
+    def __init__(self, tag):
+        super().__init__({"a": (3, 2)}, damping=0.5)
+        self.tag = tag
+
+
+class TaggedKFAC(Tagged, ds.KFAC):
+    pass
+
+
+class TaggedEKFAC(Tagged, ds.EKFAC):
+    pass
+
+
+class TaggedTONGA(Tagged, ds.TONGA):
+    pass
+
+
+class TaggedFisher(Tagged, ds.DiagonalFisher):
+    pass
+
+
+class TONGA(ds.TONGA):
+    """One that has the name of ours."""
+
+
+@pytest.mark.parametrize("cls", [TaggedKFAC, TaggedEKFAC, TaggedTONGA, TaggedFisher])
+def test_a_subclass_may_be_copied(cls, rng, tmp_path):
+    """And its state loaded, but not saved: nothing but pickle would find the class again."""
+    ours = cls("x")
+    one = rng.standard_normal((3, 2))
+    fed = {TaggedTONGA: one, TaggedFisher: one[None]}.get(cls, (one[:, :1] * np.ones(3), one))
+    ours.update({"a": fed})
+    loaded = cls("y")
+    loaded.load_state_dict(ours.state_dict())
+    copies = [copy.deepcopy(ours), copy.copy(ours), pickle.loads(pickle.dumps(ours)), loaded]
+    grads = {"a": (one, one[0]) if issubclass(cls, (ds.KFAC, ds.EKFAC)) else one}
+    before = ours.precondition(grads)
+    for other in copies:
+        assert type(other) is cls and other.tag == ("y" if other is loaded else "x") and other.damping == 0.5
+        same_directions(other.precondition(grads), before)
+        other.update({"a": fed})
+        other.failures["a"] = 1
+        assert ours.state_dict()["state"]["a"]["updates"] == 1 and ours.failures == {"a": 0}
+    for unknown in (ours, TONGA({"a": (3, 2)})):
+        message = f"classes of downslope.preconditioners.PRECONDITIONERS can be saved, got {type(unknown).__name__}"
+        with pytest.raises(TypeError, match=message):
+            unknown.save(tmp_path / "p.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_whose_memory_must_not_be_written(rng):
+    """As it is where pickle leaves the buffers to its caller."""
+    ours, feed, grads = some("factored")
+    ours.update(feed(rng))
+    buffers = []
+    data = pickle.dumps(ours, protocol=5, buffer_callback=buffers.append)
+    other = pickle.loads(data, buffers=[bytes(buffer.raw()) for buffer in buffers])
+    fed, g = feed(rng), grads(rng)
+    ours.update(fed)
+    other.update(fed)
+    same_directions(other.precondition(g), ours.precondition(g))
+
+
 @kronecker
 @pytest.mark.parametrize("period", [1, 3])
 @pytest.mark.parametrize("updates", [0, 1])

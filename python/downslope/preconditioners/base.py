@@ -7,7 +7,7 @@ import numpy as np
 
 from downslope._extension import core
 from downslope.rules.state import MAX_STEPS, fill_array
-from downslope.rules.tree_file import write_tree
+from downslope.rules.tree_file import check_class, write_tree
 from downslope.validation import integer, real_array
 
 
@@ -47,15 +47,22 @@ class Preconditioner:
             raise ValueError(f"layers must be a mapping from names to shapes, with at least one, got {layers!r}")
         self.layers = {name: positive_shape(f"layers[{name!r}]", shape, axes) for name, shape in layers.items()}
         self.failures = dict.fromkeys(self.layers, 0)
-        self._lock = core.Lock("preconditioner")
-        self._state = {name: {"updates": 0, **self._new_state(shape)} for name, shape in self.layers.items()}
+        self._connect({name: {"updates": 0, **self._new_state(shape)} for name, shape in self.layers.items()})
 
     def __repr__(self):
         settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
         return f"{type(self).__name__}({len(self.layers)} layers, {settings})"
 
-    def __reduce__(self):
-        return restored, (self.state_dict(),)
+    def __getstate__(self):
+        """Everything but the lock and the core's object, with state that no other thread changes meanwhile."""
+        with self._lock:
+            state = {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_core")}
+            return {**state, "failures": dict(self.failures), "_state": _copied(self._state)}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._connect(_copied(self._state))  # pickle may have put arrays into memory that must not be written
+        self._after_load()
 
     def state_dict(self):
         """Settings, running averages, counts and failures, copied.
@@ -67,16 +74,12 @@ class Preconditioner:
             name -> what the layer has, arrays and counts.
         """
         with self._lock:
-            state = {
-                name: {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in slots.items()}
-                for name, slots in self._state.items()
-            }
             return {
                 "class": type(self).__name__,
                 "settings": self._settings(),
                 "layers": dict(self.layers),
                 "failures": dict(self.failures),
-                "state": state,
+                "state": _copied(self._state),
             }
 
     def load_state_dict(self, state_dict):
@@ -112,16 +115,19 @@ class Preconditioner:
         Raises
         ------
         TypeError
-            If a layer's name is neither a string nor an integer.
+            If a layer's name is neither a string nor an integer, or this is a subclass of one's own.
         OSError
             If the file cannot be written.
         ImportError
             Without the library safetensors: ``pip install 'downslope[io]'``.
         """
+        from downslope.preconditioners import PRECONDITIONERS  # it imports all of them, and they this file
+
+        check_class(self, PRECONDITIONERS, "downslope.preconditioners.PRECONDITIONERS")
         write_tree(path, self.state_dict())
 
     # What a class has of its own: its settings by their names in the constructor, which of them may change, the state
-    # of a layer, and what follows from a state that was loaded.
+    # of a layer, the core's object that looks at it, and what follows from a state that was loaded.
     _changeable = ("damping",)
 
     def _settings(self):
@@ -130,26 +136,37 @@ class Preconditioner:
     def _new_state(self, shape):
         raise NotImplementedError
 
+    def _new_core(self):
+        raise NotImplementedError
+
     def _after_load(self):
         pass
 
+    def _connect(self, state):
+        self._lock = core.Lock("preconditioner")
+        self._state = state
+        self._core = self._new_core()
+
     def _load(self, saved):
-        settings = self._settings()
-        for what, mine in (("class", type(self).__name__), ("layers", self.layers)):
+        changes = {name: saved["settings"][name] for name in self._changeable}
+        for what, mine in (
+            ("class", type(self).__name__),
+            ("layers", self.layers),
+            ("settings", {**self._settings(), **changes}),
+        ):
             if saved[what] != mine:
                 raise ValueError(f"state_dict has the {what} {saved[what]!r}, this preconditioner {mine!r}")
-        for name, value in settings.items():
-            if name not in self._changeable and saved["settings"][name] != value:
-                raise ValueError(f"state_dict has {name}={saved['settings'][name]!r}, this preconditioner {value!r}")
-        changed = type(self)(self.layers, **saved["settings"])
         failures = {
             name: integer(f"state_dict['failures'][{name!r}]", saved["failures"][name], lower=0) for name in self.layers
         }
-        for name, slots in changed._state.items():
+        state = _copied(self._state)
+        for name, slots in state.items():
             _fill(slots, saved["state"][name], f"state_dict['state'][{name!r}]")
-        changed._after_load()
-        lock = self._lock
-        self.__dict__.update(changed.__dict__, failures=failures, _lock=lock)
+        changed = object.__new__(type(self))
+        changed.__setstate__({**self.__dict__, "failures": failures, "_state": state})
+        for name, value in changes.items():
+            setattr(changed, name, value)
+        self.__dict__.update(changed.__dict__, _lock=self._lock)
 
     def _names_in(self, argument, given, all_of_them):
         """The names in a mapping, which must be layers."""
@@ -177,16 +194,11 @@ class Preconditioner:
             warnings.warn(f"layer {name!r}: {what}", RuntimeWarning, stacklevel=4)
 
 
-def restored(state_dict):
-    """The preconditioner of which this is the state."""
-    from downslope.preconditioners import PRECONDITIONERS
-
-    name = state_dict["class"]
-    if name not in PRECONDITIONERS:
-        raise ValueError(f"class must be one of {', '.join(PRECONDITIONERS)}, got {name!r}")
-    made = PRECONDITIONERS[name](state_dict["layers"], **state_dict["settings"])
-    made.load_state_dict(state_dict)
-    return made
+def _copied(state):
+    return {
+        name: {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in slots.items()}
+        for name, slots in state.items()
+    }
 
 
 def _fill(slots, saved, where):

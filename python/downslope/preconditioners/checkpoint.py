@@ -2,7 +2,6 @@
 
 import os
 
-from downslope.preconditioners.base import restored
 from downslope.rules.tree_file import read_tree
 
 
@@ -40,8 +39,15 @@ def load_preconditioner(path):
     ...     ds.load_preconditioner(path)
     DiagonalFisher(1 layers, decay=0.95, damping=0.001)
     """
+    from downslope.preconditioners import PRECONDITIONERS  # it imports this file
+
     saved = read_tree(path)
     try:
-        return restored(saved)
+        name = saved["class"]
+        if name not in PRECONDITIONERS:
+            raise ValueError(f"class must be one of {', '.join(PRECONDITIONERS)}, got {name!r}")
+        made = PRECONDITIONERS[name](saved["layers"], **saved["settings"])
+        made.load_state_dict(saved)
+        return made
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{os.fsdecode(path)} is not of a preconditioner: {error}") from error

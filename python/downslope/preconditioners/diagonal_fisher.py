@@ -56,7 +56,6 @@ class DiagonalFisher(ArrayPreconditioner):
         self.decay = number("decay", decay, lower=0, upper=1)
         self.damping = damping
         super().__init__(layers)
-        self._good = {}
 
     def update(self, grads):
         """Take in a batch.
@@ -106,15 +105,15 @@ class DiagonalFisher(ArrayPreconditioner):
 
     def _directions(self, arrays):
         self._factorize()
-        return {name: self._good[name].solve(grad.reshape(-1)).reshape(grad.shape) for name, grad in arrays.items()}
+        return {name: self._core[name].solve(grad.reshape(-1)).reshape(grad.shape) for name, grad in arrays.items()}
 
     def _factorize(self):
         failed = []
         for name, slots in self._state.items():
             try:
-                self._good[name] = Diagonal(slots["mean"].reshape(-1)).factorize(self._damping)
+                self._core[name] = Diagonal(slots["mean"].reshape(-1)).factorize(self._damping)
             except np.linalg.LinAlgError as error:
-                if name not in self._good:
+                if name not in self._core:
                     raise np.linalg.LinAlgError(
                         f"layer {name!r}: the diagonal is not positive with damping {self._damping:g}: "
                         "give it more damping"
@@ -127,3 +126,7 @@ class DiagonalFisher(ArrayPreconditioner):
 
     def _new_state(self, shape):
         return {"mean": np.zeros(shape)}
+
+    def _new_core(self):
+        """The last good factorization of each array."""
+        return {}

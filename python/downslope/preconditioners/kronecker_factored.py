@@ -23,7 +23,6 @@ class KroneckerFactored(Preconditioner):
         self.max_kl = max_kl
         super().__init__(layers, axes=2)
         self._names = list(self.layers)
-        self._core = self._new_core()
 
     @property
     def damping(self):
@@ -184,10 +183,7 @@ class KroneckerFactored(Preconditioner):
                 )
         self._report([(name, f"{part} is not positive definite: the last good one is used") for name, part in failed])
 
-    # The core's object that looks at the state, and whether it has a good factorization of a layer.
-    def _new_core(self):
-        raise NotImplementedError
-
+    # Whether the core has a good factorization of a layer.
     def _is_factorized(self, name):
         raise NotImplementedError
 

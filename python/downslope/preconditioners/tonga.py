@@ -69,8 +69,6 @@ class TONGA(ArrayPreconditioner):
         self.decay = number("decay", decay, lower=0, upper=1)
         self.damping = damping
         super().__init__(layers)
-        names = ("columns", "gram", "weights")
-        self._cores = {name: core.LowRankBlocks(*[slots[key] for key in names]) for name, slots in self._state.items()}
 
     def update(self, grads):
         """Take in a gradient.
@@ -105,7 +103,7 @@ class TONGA(ArrayPreconditioner):
             self._report(failed)
 
     def _push(self, name, grad):
-        slots, blocks = self._state[name], self._cores[name]
+        slots, blocks = self._state[name], self._core[name]
         slots["updates"] += 1
         blocks.push(grad, slots["used"], running_weight(slots["updates"], self.decay))
         slots["used"] += 1
@@ -116,9 +114,13 @@ class TONGA(ArrayPreconditioner):
 
     def _directions(self, arrays):
         return {
-            name: self._cores[name].solve(grad, self._state[name]["used"], self._damping)
+            name: self._core[name].solve(grad, self._state[name]["used"], self._damping)
             for name, grad in arrays.items()
         }
+
+    def _new_core(self):
+        names = ("columns", "gram", "weights")
+        return {name: core.LowRankBlocks(*[slots[key] for key in names]) for name, slots in self._state.items()}
 
     def _after_load(self):
         for name, slots in self._state.items():

@@ -6,14 +6,13 @@ from itertools import islice
 
 from downslope.rules import OPTIMIZERS
 from downslope.rules.structure import is_one_array, read_params
-from downslope.rules.tree_file import read_tree, write_tree
+from downslope.rules.tree_file import check_class, read_tree, write_tree
 
 
 def save_optimizer(optimizer, path):
     """What `Optimizer.save` does."""
+    check_class(optimizer, OPTIMIZERS, "downslope.OPTIMIZERS")
     name = type(optimizer).__name__.lower()
-    if OPTIMIZERS.get(name) is not type(optimizer):
-        raise TypeError(f"only classes of downslope.OPTIMIZERS can be saved, got {type(optimizer).__name__}: pickle it")
     with optimizer._stepper:
         params = [
             {"label": label, "shape": member.param.shape, "dtype": member.storage}

@@ -23,6 +23,12 @@ VERSION = 1
 DTYPES = {np.dtype(kind) for kind in ("?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")}
 
 
+def check_class(saved, classes, name):
+    """Only what is of one of these `classes`, a public mapping of that name, will be found again in a file."""
+    if type(saved) not in classes.values():
+        raise TypeError(f"only classes of {name} can be saved, got {type(saved).__name__}: pickle it")
+
+
 def write_tree(path, tree):
     """Write `tree` to the file `path`; if that fails, a file that was there is as it was."""
     library = _safetensors()
