@@ -3,6 +3,7 @@
 import copy
 import re
 import warnings
+from collections import defaultdict
 
 import ml_dtypes
 import numpy as np
@@ -116,12 +117,15 @@ def test_structure_of_a_sequence(opt, grads, message):
         ({"w": np.ones(2), "c": np.ones(1)}, "'b' is missing .*, 'c' is unexpected$"),
         ({"w": np.ones(2), "b": np.ones(1), "c": None}, "params: 'c' is unexpected$"),
         ([np.ones(2), np.ones(1)], "must be a mapping from names to arrays, as params is, got a list"),
+        (defaultdict(lambda: None, w=np.ones(2), c=np.ones(1)), "'b' is missing .*, 'c' is unexpected$"),
     ],
 )
 def test_structure_of_a_mapping(grads, message):
     opt = ds.SGD({"w": np.ones(2), "b": np.ones(1)})
+    size = len(grads)
     with pytest.raises(ValueError, match=message):
         opt.step(grads)
+    assert len(grads) == size
     with pytest.raises(ValueError, match=r"grads\['b'\] must have the shape"):
         opt.step({"w": np.ones(2), "b": np.ones(2)})
     assert opt.step_count == 0

@@ -56,7 +56,8 @@ class ArrayMapping:
         # dict stands first because asking an abstract class takes longer than a small step.
         if not isinstance(grads, (dict, Mapping)):
             raise ValueError(f"grads must be a mapping from names to arrays, as params is, got {a_type(grads)}")
-        if len(grads) == len(self._names):
+        # What is no plain dict may make up what it lacks.
+        if len(grads) == len(self._names) and (type(grads) is dict or all(name in grads for name in self._names)):
             try:
                 return [grads[name] for name in self._names]
             except KeyError:
