@@ -477,8 +477,12 @@ def test_contents_that_do_not_fit(tmp_path):
     content = read_tree(path)
     content["class"] = "adafactor"
     write_tree(path, content)
-    with pytest.raises(ValueError, match=f"{path} holds an optimizer of the class 'adafactor'"):
+    with pytest.raises(ValueError, match=f"{path} is not of an optimizer: class must be one of sgd, .*, got 'adafactor'$"):
         ds.load_optimizer(path, np.ones(2))
+    for other, got in ((ds.KFAC({"fc": (1, 1)}).state_dict(), "'KFAC'"), ([content], "None")):
+        write_tree(path, other)
+        with pytest.raises(ValueError, match=f"{path} is not of an optimizer: .* got {got}$"):
+            ds.load_optimizer(path, np.ones(2))
     content["class"] = "sgd"
     content["state_dict"]["state"][0]["momentum_buffer"] = np.ones(3)
     write_tree(path, content)

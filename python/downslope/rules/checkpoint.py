@@ -75,19 +75,18 @@ def load_optimizer(path, params, lr=None):
     """
     saved = read_tree(path)
     path = os.fsdecode(path)
+    name = saved.get("class") if isinstance(saved, dict) else None
+    if name not in OPTIMIZERS:
+        raise ValueError(f"{path} is not of an optimizer: class must be one of {', '.join(OPTIMIZERS)}, got {name!r}")
     given = {} if lr is None else {"lr": lr}
     groups = saved["state_dict"]["param_groups"]
     for group in groups:
         group.update(given)
         if group["lr"] is None:
             raise ValueError(f"lr was a schedule when {path} was saved, and schedules are not: give it again, lr=...")
-    if saved["class"] not in OPTIMIZERS:
-        raise ValueError(
-            f"{path} holds an optimizer of the class {saved['class']!r}, which this downslope doesn't have"
-        )
 
     first, *more = _in_groups(params, saved["params"], [len(group["params"]) for group in groups], path)
-    optimizer = OPTIMIZERS[saved["class"]](first, **saved["state_dict"]["settings"], **given)
+    optimizer = OPTIMIZERS[name](first, **saved["state_dict"]["settings"], **given)
     for arrays in more:
         optimizer.add_param_group({"params": arrays})
     for member, expected in zip(optimizer._members, saved["params"], strict=True):
