@@ -3,6 +3,8 @@
 import copy
 import inspect
 import pickle
+import sys
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -657,9 +659,14 @@ def test_the_model_refuses(rng):
     u = model.step(grads, grads, 0.1, jvp, metric)
     for arguments, error, message in [
         ((grads, grads, -1.0, jvp, metric), ValueError, "damping must be >= 0"),
-        ((grads, {"other": 1}, 0.1, jvp, metric), ValueError, "direction must be a dict with the names"),
+        ((grads, {"other": 1}, 0.1, jvp, metric), ValueError, "direction must be a mapping with the names"),
         ((grads, {"fc": (grads["fc"][0],)}, 0.1, jvp, metric), ValueError, "must have the shapes"),
         ((grads, {"fc": grads["fc"][::-1]}, 0.1, jvp, metric), ValueError, "must have the shapes"),
+        (({}, {}, 0.1, jvp, metric), ValueError, "grads must be a mapping .* with at least one, got {}"),
+        ((3, grads, 0.1, jvp, metric), ValueError, "grads must be a mapping .* got 3"),
+        ((grads, {"fc": [1j * part for part in grads["fc"]]}, 0.1, jvp, metric), TypeError, r"direction\['fc'\] must b"),
+        ((grads, grads, 0.1, lambda v: 1j * jvp(v), metric), TypeError, r"jvp\(v\) must be .* real numbers"),
+        ((grads, grads, 0.1, jvp, lambda dy: 1j * dy), TypeError, r"metric\(dy\) must be .* real numbers"),
         ((grads, grads, 0.1, lambda v: 1.0, metric), ValueError, r"jvp\(v\) must have shape"),
         ((grads, grads, 0.1, jvp, lambda dy: dy.T), ValueError, r"metric\(dy\) must have shape"),
         ((grads, grads, 0.1, jvp, lambda dy: dy * np.nan), FloatingPointError, "must be finite"),
@@ -676,6 +683,30 @@ def test_the_model_refuses(rng):
 )
 def test_adaptation_of_the_damping(decrease, factor):
     assert adapt_damping(2.0, decrease, 1.0) == pytest.approx(2 * factor, rel=1e-15)
+
+
+@pytest.mark.parametrize("steps", [10**4, 10**6, 10**400], ids=["1e4", "1e6", "1e400"])
+@pytest.mark.parametrize("damping", [1e-320, 1e-3, 1e300])
+def test_a_damping_stays_one(damping, steps):
+    """However often it is adapted, it can be passed again."""
+    least, most = sys.float_info.min, sys.float_info.max
+    assert least <= adapt_damping(damping, 1.0, 1.0, steps) <= max(damping, least)
+    assert damping < adapt_damping(damping, -1.0, 1.0, steps) <= most
+    for wrong in (0, -1.0, np.inf):
+        with pytest.raises(ValueError, match=r"damping must be >=? 0 and finite, got"):
+            adapt_damping(wrong, 1.0, 1.0, steps)
+
+
+def test_any_mapping_will_do(rng):
+    """And arrays of integers, in which a step would have no room."""
+    loss_and_grads, jvp, metric = linear_problem(rng)
+    _, grads = loss_and_grads(np.zeros((3, 2)), np.zeros(2))
+    direction = {"fc": (np.ones((3, 2)), np.arange(2.0))}
+    expected = QuadraticModel().step(grads, direction, 0.1, jvp, metric)
+    integers = {"fc": (np.ones((3, 2), int), [0, 1])}
+    u = QuadraticModel().step(MappingProxyType(grads), MappingProxyType(integers), 0.1, jvp, metric)
+    assert_same_bits(u["fc"][0], expected["fc"][0])
+    assert_same_bits(u["fc"][1], expected["fc"][1])
 
 
 def test_single_precision_steps_stay_single(rng):

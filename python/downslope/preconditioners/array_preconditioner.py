@@ -43,10 +43,11 @@ class ArrayPreconditioner(Preconditioner):
 
     @damping.setter
     def damping(self, value):
-        self._damping = self._checked_damping(number("damping", value, lower=0))
+        self._damping = self._checked_damping("damping", value)
 
-    def _checked_damping(self, value):
-        return value
+    @staticmethod
+    def _checked_damping(name, value):
+        return number(name, value, lower=0)
 
     @staticmethod
     def _checked(name, value, shape):

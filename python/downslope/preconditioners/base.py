@@ -8,13 +8,21 @@ import numpy as np
 from downslope._extension import core
 from downslope.rules.state import MAX_STEPS, fill_array
 from downslope.rules.tree_file import check_class, write_tree
-from downslope.validation import integer, real_array
+from downslope.validation import integer, number, real_array
 
 
 def floating(name, value):
     """`value` as a C-contiguous array, of float32 if it is that already, and else of float64."""
     array = real_array(name, value)
     return np.require(array, np.float32 if array.dtype == np.float32 else np.float64, ["C", "ALIGNED"])
+
+
+def positive(name, value):
+    """`value` as a finite float greater than 0."""
+    x = number(name, value, lower=0)
+    if x == 0:
+        raise ValueError(f"{name} must be > 0 and finite, got {value!r}")
+    return x
 
 
 def positive_shape(name, shape, axes=None):

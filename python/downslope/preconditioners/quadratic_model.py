@@ -1,8 +1,12 @@
 """The machinery around K-FAC's direction: step size and momentum from a quadratic model, adaptation of the damping."""
 
+import sys
+from collections.abc import Mapping
+
 import numpy as np
 
-from downslope.validation import integer, number, real
+from downslope.preconditioners.base import floating, positive
+from downslope.validation import float64_array, integer, number, real
 
 
 class QuadraticModel:
@@ -73,23 +77,23 @@ class QuadraticModel:
         Returns
         -------
         dict
-            u, in the structure of `grads`, to be subtracted from the parameters.
+            u, in the structure of `grads`, to be subtracted from the parameters; float32 where `direction` is, and
+            float64 otherwise.
 
         Raises
         ------
         TypeError, ValueError
-            If `damping` is no number or out of range, structures or shapes do not fit.
+            If `damping` is no number or out of range, something does not hold real numbers, or structures or shapes do
+            not fit.
         FloatingPointError
             If something is not finite; then the model is as it was.
         """
         damping = number("damping", damping, lower=0)
+        if not isinstance(grads, Mapping) or not grads:
+            raise ValueError(f"grads must be a mapping from names to arrays, with at least one, got {grads!r:.80}")
         g = _flat("grads", grads, grads)
-        directions = [_flat("direction", direction, grads)]
-        trees = [direction]
-        if self._before is not None:
-            trees.append(self._before)
-            directions.append(_flat("direction", self._before, grads))
-        directions = np.stack(directions)
+        trees = [direction] if self._before is None else [direction, self._before]
+        directions = np.stack([_flat("direction", tree, grads) for tree in trees])
         tangents = [_outputs("jvp(v)", jvp(tree)) for tree in trees]
         moved = np.stack([_outputs("metric(dy)", metric(dy), dy.shape).ravel() for dy in tangents])
         fisher = np.stack([dy.ravel() for dy in tangents]) @ moved.T / len(tangents[0])
@@ -127,7 +131,7 @@ def adapt_damping(damping, decrease, predicted, steps=5):
     Returns
     -------
     float
-        The new damping, for the preconditioner and the model.
+        The new damping, for the preconditioner and the model; a normal number, however many steps there were.
 
     Raises
     ------
@@ -144,28 +148,30 @@ def adapt_damping(damping, decrease, predicted, steps=5):
     >>> ds.preconditioners.adapt_damping(1.0, decrease=0.9, predicted=1.0, steps=1)
     0.95
     """
-    damping = number("damping", damping, lower=0)
+    damping = positive("damping", damping)
     decrease, predicted = real("decrease", decrease), number("predicted", predicted, lower=0)
-    omega = 0.95 ** integer("steps", steps, lower=1)
+    omega = 0.95 ** min(integer("steps", steps, lower=1), 10_000)  # of more, the power would be zero
     if not np.isfinite(decrease) or decrease < predicted / 4:
-        return damping / omega
-    return damping * omega if decrease > 3 * predicted / 4 else damping
+        damping /= omega
+    elif decrease > 3 * predicted / 4:
+        damping *= omega
+    return min(max(damping, sys.float_info.min), sys.float_info.max)
 
 
 def _flat(name, tree, like):
     """The arrays of a tree in the structure of another, as one vector."""
-    if not isinstance(tree, dict) or set(tree) != set(like):
-        raise ValueError(f"{name} must be a dict with the names of grads, {list(like)}, got {tree!r:.80}")
-    parts = []
+    if not isinstance(tree, Mapping) or set(tree) != set(like):
+        raise ValueError(f"{name} must be a mapping with the names of grads, {list(like)}, got {tree!r:.80}")
+    flat = []
     for key, model in like.items():
-        arrays, expected = _parts(tree[key]), _parts(model)
-        if [np.shape(array) for array in arrays] != [np.shape(array) for array in expected]:
+        arrays, expected = _parts(f"{name}[{key!r}]", tree[key]), _parts(f"grads[{key!r}]", model)
+        if [array.shape for array in arrays] != [array.shape for array in expected]:
             raise ValueError(
-                f"{name}[{key!r}] must have the shapes {[np.shape(array) for array in expected]}, "
-                f"got {[np.shape(array) for array in arrays]}"
+                f"{name}[{key!r}] must have the shapes {[array.shape for array in expected]}, "
+                f"got {[array.shape for array in arrays]}"
             )
-        parts += [np.ravel(array) for array in arrays]
-    return np.concatenate(parts)
+        flat += [array.ravel() for array in arrays]
+    return np.concatenate(flat)
 
 
 def _in_structure(vector, like):
@@ -173,19 +179,19 @@ def _in_structure(vector, like):
     tree, at = {}, 0
     for key, model in like.items():
         arrays = []
-        for array in map(np.asarray, _parts(model)):
+        for array in _parts(key, model):
             arrays.append(vector[at : at + array.size].reshape(array.shape).astype(array.dtype, copy=False))
             at += array.size
         tree[key] = tuple(arrays) if isinstance(model, (tuple, list)) else arrays[0]
     return tree
 
 
-def _parts(value):
-    return value if isinstance(value, (tuple, list)) else (value,)
+def _parts(name, value):
+    return [floating(name, part) for part in (value if isinstance(value, (tuple, list)) else (value,))]
 
 
 def _outputs(name, value, shape=None):
-    array = np.asarray(value, dtype=np.float64)
+    array = float64_array(name, value)
     if array.ndim != 2 or array.size == 0 or (shape is not None and array.shape != shape):
         raise ValueError(f"{name} must have shape {shape or '(examples, outputs)'}, got {array.shape}")
     return array

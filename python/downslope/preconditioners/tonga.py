@@ -5,6 +5,7 @@ import numpy as np
 from downslope._extension import core
 from downslope.curvature.estimates import running_weight
 from downslope.preconditioners.array_preconditioner import ArrayPreconditioner
+from downslope.preconditioners.base import positive
 from downslope.validation import choice, integer, number
 
 
@@ -128,10 +129,7 @@ class TONGA(ArrayPreconditioner):
             if slots["used"] > most:
                 raise ValueError(f"state_dict['state'][{name!r}]['used'] must be <= {most}, got {slots['used']}")
 
-    def _checked_damping(self, value):
-        if value == 0:
-            raise ValueError(f"damping must be > 0 and finite, got {value:g}")
-        return value
+    _checked_damping = staticmethod(positive)
 
     def _settings(self):
         return {
