@@ -513,6 +513,35 @@ def test_a_factorization_that_fails_leaves_the_last_good_one(kind, rng):
     assert np.any(ours.precondition(g)["b"] != good["b"])
 
 
+def loaded(ours):
+    other = type(ours)(ours.layers, **ours.state_dict()["settings"])
+    other.load_state_dict(ours.state_dict())
+    return other
+
+
+@pytest.mark.parametrize("kind", ["factored", "inverted", "exact", "ekfac", "diagonal"])
+@pytest.mark.parametrize("copied", [copy.deepcopy, loaded])
+def test_copies_and_checkpoints_have_the_last_good_factorization(kind, copied, rng):
+    """Which is in use where the next one fails, by less damping or by new factors."""
+    options = {"bias": False, "decay": 0.5} if kind in KRONECKER else {"decay": 0.5}
+    ours, feed, grads = some(kind, **options)
+    zeros = feed(rng)
+    for part in zeros["b"] if kind in KRONECKER else (zeros["b"],):
+        part[...] = 0
+    g = {name: grad[0] if kind in KRONECKER else grad for name, grad in grads(rng).items()}
+    ours.update(zeros)
+    ours.precondition(g)
+    for _ in range(4):  # EKFAC has other eigenvectors then, and the factors of a period are new ones
+        ours.update({**zeros, "a": feed(rng)["a"]})
+        ours.damping = 0.0
+        before = copied(ours)
+        with pytest.warns(RuntimeWarning, match="layer 'b'.*the last good one is used"):
+            expected = ours.precondition(g)
+        for other in (before, copied(ours)):
+            with pytest.warns(RuntimeWarning, match="layer 'b'.*the last good one is used"):
+                same_directions(other.precondition(g), expected)
+
+
 @every
 def test_what_is_not_finite_in_gradients_propagates(kind, rng, silent):
     ours, feed, grads = some(kind, **({"max_kl": 1.0} if kind in KRONECKER else {}))

@@ -35,6 +35,7 @@ class ArrayPreconditioner(Preconditioner):
             names = self._names_in("grads", grads, all_of_them=True)
             arrays = {name: self._checked(f"grads[{name!r}]", grads[name], self.layers[name]) for name in names}
             self._require_updates()
+            self._factorize()
             return self._directions(arrays)
 
     @property

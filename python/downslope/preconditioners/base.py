@@ -55,7 +55,7 @@ class Preconditioner:
             raise ValueError(f"layers must be a mapping from names to shapes, with at least one, got {layers!r}")
         self.layers = {name: positive_shape(f"layers[{name!r}]", shape, axes) for name, shape in layers.items()}
         self.failures = dict.fromkeys(self.layers, 0)
-        self._connect({name: {"updates": 0, **self._new_state(shape)} for name, shape in self.layers.items()})
+        self._connect({name: self._new_slots(shape) for name, shape in self.layers.items()})
 
     def __repr__(self):
         settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
@@ -135,8 +135,10 @@ class Preconditioner:
         write_tree(path, self.state_dict())
 
     # What a class has of its own: its settings by their names in the constructor, which of them may change, the state
-    # of a layer, the core's object that looks at it, and what follows from a state that was loaded.
+    # of a layer, of which arrays its factorization is made, if it has one, and the core's object that looks at the
+    # state.
     _changeable = ("damping",)
+    _factorized_arrays = ()
 
     def _settings(self):
         raise NotImplementedError
@@ -147,8 +149,61 @@ class Preconditioner:
     def _new_core(self):
         raise NotImplementedError
 
+    def _factorize_layers(self, names, damping):
+        """For each layer what of it is not positive definite, or an empty string. One that fails keeps its last one."""
+        raise NotImplementedError
+
+    # How many updates make a factorization an old one.
+    _factorization_period = 1
+
+    def _new_slots(self, shape):
+        """The state of a layer, with what the factorization in use was made of, for copies and checkpoints."""
+        slots = {"updates": 0, **self._new_state(shape)}
+        if self._factorized_arrays:
+            slots.update(factorized_updates=0, factorized_damping=0.0)
+            slots.update({f"factorized_{key}": slots[key].copy() for key in self._factorized_arrays})
+        return slots
+
+    def _is_due(self, slots):
+        return (
+            slots["factorized_updates"] == 0
+            or slots["updates"] - slots["factorized_updates"] >= self._factorization_period
+            or slots["factorized_damping"] != self._damping
+        )
+
+    def _factorize(self):
+        """Factorize anew what is due; raise if a first factorization fails."""
+        due = [name for name, slots in self._state.items() if self._is_due(slots)]
+        failed = []
+        for name, part in zip(due, self._factorize_layers(due, self._damping), strict=True):
+            slots = self._state[name]
+            if part:
+                failed.append((name, part))
+                continue
+            for key in self._factorized_arrays:
+                slots[f"factorized_{key}"][...] = slots[key]
+            slots.update(factorized_updates=slots["updates"], factorized_damping=self._damping)
+        for name, part in failed:
+            if self._state[name]["factorized_updates"] == 0:
+                raise np.linalg.LinAlgError(
+                    f"layer {name!r}: {part} is not positive definite with damping {self._damping:g}: "
+                    "give it more damping"
+                )
+        self._report([(name, f"{part} is not positive definite: the last good one is used") for name, part in failed])
+
     def _after_load(self):
-        pass
+        """Repeat the factorizations that were in use."""
+        for name, slots in self._state.items():
+            if not slots.get("factorized_updates"):
+                continue
+            current = {key: slots[key].copy() for key in self._factorized_arrays}
+            for key in current:
+                slots[key][...] = slots[f"factorized_{key}"]
+            (failed,) = self._factorize_layers([name], slots["factorized_damping"])
+            for key, values in current.items():
+                slots[key][...] = values
+            if failed:
+                slots["factorized_updates"] = 0
 
     def _connect(self, state):
         self._lock = core.Lock("preconditioner")

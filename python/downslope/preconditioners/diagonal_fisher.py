@@ -104,25 +104,22 @@ class DiagonalFisher(ArrayPreconditioner):
         slots["mean"][...] = weight * slots["mean"] + (1 - weight) * mean
 
     def _directions(self, arrays):
-        self._factorize()
         return {name: self._core[name].solve(grad.reshape(-1)).reshape(grad.shape) for name, grad in arrays.items()}
 
-    def _factorize(self):
-        failed = []
-        for name, slots in self._state.items():
+    def _factorize_layers(self, names, damping):
+        parts = []
+        for name in names:
             try:
-                self._core[name] = Diagonal(slots["mean"].reshape(-1)).factorize(self._damping)
-            except np.linalg.LinAlgError as error:
-                if name not in self._core:
-                    raise np.linalg.LinAlgError(
-                        f"layer {name!r}: the diagonal is not positive with damping {self._damping:g}: "
-                        "give it more damping"
-                    ) from error
-                failed.append((name, "the diagonal is not positive: the last good one is used"))
-        self._report(failed)
+                self._core[name] = Diagonal(self._state[name]["mean"].reshape(-1)).factorize(damping)
+                parts.append("")
+            except np.linalg.LinAlgError:
+                parts.append("the diagonal")
+        return parts
 
     def _settings(self):
         return {"decay": self.decay, "damping": self._damping}
+
+    _factorized_arrays = ("mean",)
 
     def _new_state(self, shape):
         return {"mean": np.zeros(shape)}

@@ -61,6 +61,8 @@ class EKFAC(KroneckerFactored):
             "max_kl": self._max_kl,
         }
 
+    _factorized_arrays = ("input_eigenvectors", "output_eigenvectors", "second_moments")
+
     def _new_state(self, shape):
         """Eigenvectors are rows; the square of the gradient's element (i, j) in the basis is second_moments[i, j]."""
         factors = self._new_factors(shape)
@@ -75,14 +77,10 @@ class EKFAC(KroneckerFactored):
 
     def _new_core(self):
         names = ("inputs", "output_grads", "input_eigenvectors", "output_eigenvectors", "second_moments")
-        self._good = set()
         return core.EigenbasisLayers([[slots[name] for name in names] for slots in self._state.values()])
 
-    def _is_factorized(self, name):
-        return name in self._good
-
     def _after_update(self, taken, failed):
-        due = [name for name, *_ in taken if self._is_due(self._state[name])]
+        due = [name for name, *_ in taken if self._needs_basis(self._state[name])]
         for name, refreshed in zip(due, self._core.refresh([self._names.index(name) for name in due]), strict=True):
             if refreshed:
                 self._state[name]["refreshed_updates"] = self._state[name]["updates"]
@@ -99,15 +97,12 @@ class EKFAC(KroneckerFactored):
     def _has_basis(self, name):
         return self._state[name]["refreshed_updates"] > 0
 
-    def _is_due(self, slots):
+    def _needs_basis(self, slots):
         since = slots["updates"] - slots["refreshed_updates"]
         return slots["refreshed_updates"] == 0 or since >= self.period
 
-    def _factorize(self):
-        parts = self._core.factorize(list(range(len(self._names))), self._damping)
-        parts = [
-            part or ("" if self._has_basis(name) else "the curvature")
-            for name, part in zip(self._names, parts, strict=True)
+    def _factorize_layers(self, names, damping):
+        parts = super()._factorize_layers(names, damping)
+        return [
+            part or ("" if self._has_basis(name) else "the curvature") for name, part in zip(names, parts, strict=True)
         ]
-        self._note_failed(self._names, parts)
-        self._good.update(name for name, part in zip(self._names, parts, strict=True) if not part)

@@ -96,56 +96,16 @@ class KFAC(KroneckerFactored):
             "max_kl": self._max_kl,
         }
 
+    _factorized_arrays = ("inputs", "output_grads")
+
+    @property
+    def _factorization_period(self):
+        return self.period
+
     def _new_state(self, shape):
-        """With the factors of the factorization in use where they may be older ones, for checkpoints."""
-        slots = {**self._new_factors(shape), "factorized_updates": 0, "factorized_damping": 0.0}
-        if self.period > 1:
-            slots.update({f"factorized_{name}": factor for name, factor in self._new_factors(shape).items()})
-        return slots
+        return self._new_factors(shape)
 
     def _new_core(self):
         make = core.FactoredKroneckerLayers if self.mode == "factored" else core.ExactKroneckerLayers
         factors = [(slots["inputs"], slots["output_grads"]) for slots in self._state.values()]
         return make(factors, reuse=self.period > 1)
-
-    def _is_factorized(self, name):
-        return self._state[name]["factorized_updates"] > 0
-
-    def _is_due(self, slots):
-        return (
-            slots["factorized_updates"] == 0
-            or slots["updates"] - slots["factorized_updates"] >= self.period
-            or slots["factorized_damping"] != self._damping
-        )
-
-    def _factorize(self):
-        due = [i for i, name in enumerate(self._names) if self._is_due(self._state[name])]
-        if not due:
-            return
-        parts = self._core.factorize(due, self._damping)
-        names = [self._names[i] for i in due]
-        for name, part in zip(names, parts, strict=True):
-            if part:
-                continue
-            slots = self._state[name]
-            slots["factorized_updates"], slots["factorized_damping"] = slots["updates"], self._damping
-            if self.period > 1:
-                for factor in ("inputs", "output_grads"):
-                    slots[f"factorized_{factor}"][...] = slots[factor]
-        self._note_failed(names, parts)
-
-    def _after_load(self):
-        """Repeat the factorizations that were in use; with a period of 1, `precondition` does it."""
-        for i, name in enumerate(self._names):
-            slots = self._state[name]
-            if self.period > 1 and slots["factorized_updates"] > 0:
-                current = {factor: slots[factor].copy() for factor in ("inputs", "output_grads")}
-                for factor in current:
-                    slots[factor][...] = slots[f"factorized_{factor}"]
-                (failed,) = self._core.factorize([i], slots["factorized_damping"])
-                for factor, values in current.items():
-                    slots[factor][...] = values
-            else:
-                failed = True
-            if failed:
-                slots["factorized_updates"] = 0

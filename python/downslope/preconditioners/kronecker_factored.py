@@ -172,23 +172,8 @@ class KroneckerFactored(Preconditioner):
             checked.append((self._names.index(name), arrays[0], arrays[1] if self.bias else None))
         return checked
 
-    def _note_failed(self, layers, parts):
-        """Report those factorizations that failed, of these layers; raise if one of them is the first."""
-        failed = [(name, part) for name, part in zip(layers, parts, strict=True) if part]
-        for name, part in failed:
-            if not self._is_factorized(name):
-                raise np.linalg.LinAlgError(
-                    f"layer {name!r}: {part} is not positive definite with damping {self._damping:g}: "
-                    "give it more damping"
-                )
-        self._report([(name, f"{part} is not positive definite: the last good one is used") for name, part in failed])
-
-    # Whether the core has a good factorization of a layer.
-    def _is_factorized(self, name):
-        raise NotImplementedError
+    def _factorize_layers(self, names, damping):
+        return self._core.factorize([self._names.index(name) for name in names], damping)
 
     def _after_update(self, taken, failed):
         pass
-
-    def _factorize(self):
-        raise NotImplementedError

@@ -123,6 +123,9 @@ class TONGA(ArrayPreconditioner):
         names = ("columns", "gram", "weights")
         return {name: core.LowRankBlocks(*[slots[key] for key in names]) for name, slots in self._state.items()}
 
+    def _factorize(self):
+        """Nothing: the small matrix of Woodbury's identity is factorized with each solution."""
+
     def _after_load(self):
         for name, slots in self._state.items():
             most = self.rank + slots["updates"] % self.period
