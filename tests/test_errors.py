@@ -1,6 +1,7 @@
 """Promise 2 and the table of errors: the class, the message, and that a call that raises has changed nothing."""
 
 import copy
+import itertools
 import re
 import warnings
 from collections import defaultdict
@@ -8,6 +9,7 @@ from collections import defaultdict
 import ml_dtypes
 import numpy as np
 import pytest
+from interrupts import interrupted
 
 import downslope as ds
 from downslope.rules import settings
@@ -748,6 +750,46 @@ def test_a_gradient_that_is_not_finite(way, bad):
     with pytest.raises(FloatingPointError, match=r"^grads\[1\] has an element that is not finite"):
         opt.step(*args)
     assert snapshot(opt) == before
+
+
+# ---- an interrupt ----
+
+CHANGES = {
+    "lr": lambda opt, _: setattr(opt, "lr", 0.5),
+    "a setting": lambda opt, _: setattr(opt, "clip_norm", 0.25),
+    "a group": lambda opt, _: opt.param_groups[1].update(lr=0.5, momentum=0.5),
+    "a group's slots": lambda opt, _: opt.param_groups[0].update(momentum=0.0),
+    "another group": lambda opt, _: opt.add_param_group({"params": np.ones(1), "lr": 0.5}),
+    "load_state_dict": lambda opt, saved: opt.load_state_dict(saved),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_interrupt_leaves_the_old_or_the_new(change):
+    """Wherever it comes; and what is applied is what is shown, of which a copy is made."""
+
+    def made(**options):
+        opt = ds.SGD([{"params": np.ones(3)}, {"params": np.ones(2)}], momentum=0.9, ema_decay=0.5, **options)
+        opt.step([np.full(3, 2.0), np.ones(2)])
+        return opt
+
+    other = made(lr=0.125, clip_norm=0.5, nonfinite="skip", seed=3)
+    other.step([np.full(3, np.nan), np.ones(2)])
+    saved = other.state_dict()
+    new = made()
+    CHANGES[change](new, saved)
+    allowed = [snapshot(made()), snapshot(new)]
+    for at in itertools.count():
+        opt = made()
+        came = interrupted(lambda: CHANGES[change](opt, saved), at)
+        assert snapshot(opt) in allowed
+        twin = copy.deepcopy(opt)
+        for each in (opt, twin):
+            each.step([np.ones_like(p) for p in each.params])
+        assert bits(opt.params) == bits(twin.params)
+        if not came:
+            break
+    assert at > 1
 
 
 # ---- while the parameters are elsewhere ----

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import itertools
 import pickle
 import sys
 from types import MappingProxyType
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interrupts import interrupted
 from rule_cases import assert_same_bits
 
 import downslope as ds
@@ -540,6 +542,32 @@ def test_copies_and_checkpoints_have_the_last_good_factorization(kind, copied, r
         for other in (before, copied(ours)):
             with pytest.warns(RuntimeWarning, match="layer 'b'.*the last good one is used"):
                 same_directions(other.precondition(g), expected)
+
+
+@every
+def test_an_interrupt_of_an_update_leaves_the_old_or_the_new(kind, rng):
+    """Of each layer. EKFAC's second moments may lack the batch, and its eigenvectors then be the older ones."""
+    ours, feed, _ = some(kind)
+    ours.update(feed(rng))
+    fed = feed(rng)
+    keys = ("updates", "inputs", "output_grads", "mean", "columns", "weights", "used")
+
+    def parts(of):
+        return {
+            name: [(key, np.array(slots[key]).tobytes()) for key in keys if key in slots]
+            for name, slots in of.state_dict()["state"].items()
+        }
+
+    new = copy.deepcopy(ours)
+    new.update(fed)
+    for at in itertools.count():
+        other = copy.deepcopy(ours)
+        came = interrupted(lambda: other.update(fed), at)
+        for name, of_layer in parts(other).items():
+            assert of_layer in (parts(ours)[name], parts(new)[name])
+        if not came:
+            break
+    assert parts(other) == parts(new) and at > 1
 
 
 @every

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,8 @@ struct CheckedGradient {
 
 using Rates = std::optional<std::vector<double>>;                         // of the groups
 using GroupValues = std::pair<std::vector<double>, std::vector<double>>;  // of the rule, and of the options
+// Of all groups: clip_norm, ema_decay, nonfinite, rounding and seed.
+using Settings = std::tuple<std::optional<double>, std::optional<double>, std::string, std::string, std::uint64_t>;
 
 class NumpyStepper {
 public:
@@ -48,10 +51,10 @@ public:
 
     Lock lock{"optimizer"};
 
-    // Takes these groups and arrays in place of what it had, and writes `facts` into the dict `owner`, in one go: no
-    // signal can come between. Bound gradients stay, if there are as many, and are examined again at the next step.
-    void install(const std::vector<GroupValues>& groups, const py::list& rows, std::int64_t steps,
-                 const py::dict& owner, const py::dict& facts) {
+    // Takes these groups, arrays and settings in place of what it had. Bound gradients stay, if there are as many, and
+    // are examined again at the next step.
+    void install(const std::vector<GroupValues>& groups, const py::list& rows, const Settings& settings,
+                 std::int64_t steps, std::int64_t skipped) {
         const Turn turn(*this);
         Captured captured(rows);
         if (captured_) check_params();
@@ -65,35 +68,38 @@ public:
         std::vector<CheckedGradient> passed(count), bound(count);
         views_.reserve(count);
         Stepper stepper(std::move(made), captured.arrays);
-        stepper.settings = settings_;
         while (sums_.size() < count) sums_.append(py::none());
-        if (PyDict_Update(owner.ptr(), facts.ptr()) != 0) throw py::error_already_set();
         stepper_ = std::move(stepper);
+        take(settings);
         captured_.emplace(std::move(captured));
         scheduled_ = std::move(scheduled);
         step_count = steps;
+        skipped_steps = skipped;
         passed_gradients_ = std::move(passed);
         bound_gradients_ = std::move(bound);
         if (bound_ && bound_->size() != count) bound_.reset();
     }
 
-    // Other hyper-parameters for a group. If they ask for other state, nothing is done and the answer is false.
-    bool set_group(std::size_t index, const GroupValues& values) {
+    // Other hyper-parameters for these groups. If they ask for other state, nothing is done and the answer is false.
+    bool set_groups(const std::vector<std::pair<std::size_t, GroupValues>>& changes) {
         const Turn turn(*this);
-        Group group = make_group(values);
-        if (!same_slots(*group.rule, *stepper_->group(index).rule)) return false;
-        scheduled_[index] = std::isnan(values.first[0]);
-        stepper_->group(index) = std::move(group);
+        std::vector<Group> made;
+        for (const auto& [index, values] : changes) {
+            made.push_back(make_group(values));
+            if (!same_slots(*made.back().rule, *stepper_->group(index).rule)) return false;
+        }
+        for (std::size_t i = 0; i < made.size(); ++i) {
+            const std::size_t index = changes[i].first;
+            scheduled_[index] = std::isnan(made[i].hyper[0]);
+            stepper_->group(index) = std::move(made[i]);
+        }
         return true;
     }
 
     // What holds for all groups: at the next step.
-    void configure(std::optional<double> clip_norm, std::optional<double> ema_decay, const std::string& nonfinite,
-                   const std::string& rounding, std::uint64_t seed) {
+    void configure(const Settings& settings) {
         const Turn turn(*this);
-        skips_nonfinite_ = nonfinite == "skip";
-        settings_ = {clip_norm, ema_decay, nonfinite != "propagate", rounding == "stochastic", seed};
-        if (stepper_) stepper_->settings = settings_;
+        take(settings);
     }
 
     const std::optional<py::list>& bound() const { return bound_; }
@@ -204,6 +210,12 @@ private:
         std::lock_guard<Lock> locked_;
         bool& busy_;
     };
+
+    void take(const Settings& settings) {
+        const auto& [clip_norm, ema_decay, nonfinite, rounding, seed] = settings;
+        skips_nonfinite_ = nonfinite == "skip";
+        stepper_->settings = {clip_norm, ema_decay, nonfinite != "propagate", rounding == "stochastic", seed};
+    }
 
     // Sets the rates of the scheduled groups; false if one is missing.
     bool take_rates(const Rates& rates) {
@@ -441,7 +453,6 @@ private:
     std::int64_t accumulated_ = 0;
     bool binds_rows_ = false;  // whether there is a RowGrad among the bound gradients
     std::optional<double> last_grad_norm_;
-    StepSettings settings_;
     bool skips_nonfinite_ = false;
 };
 
@@ -463,13 +474,13 @@ void bind_step(py::module_& module) {
         .def_readonly("step_count", &NumpyStepper::step_count)
         .def_readwrite("displaced", &NumpyStepper::displaced)
         .def_property_readonly("bound", [](const NumpyStepper& stepper) { return stepper.bound(); })
-        .def_readwrite("skipped_steps", &NumpyStepper::skipped_steps)
+        .def_readonly("skipped_steps", &NumpyStepper::skipped_steps)
         .def_property_readonly("last_grad_norm", &NumpyStepper::last_grad_norm)
         .def("__enter__", [](NumpyStepper& stepper) { stepper.lock.lock(); })
         .def("__exit__", [](NumpyStepper& stepper, const py::args&) { stepper.lock.unlock(); })
-        .def("install", &NumpyStepper::install, py::arg("groups"), py::arg("arrays"), py::arg("step_count"),
-             py::arg("owner"), py::arg("facts"))
-        .def("set_group", &NumpyStepper::set_group, py::arg("index"), py::arg("values"))
+        .def("install", &NumpyStepper::install, py::arg("groups"), py::arg("arrays"), py::arg("settings"),
+             py::arg("step_count"), py::arg("skipped_steps"))
+        .def("set_groups", &NumpyStepper::set_groups, py::arg("changes"))
         .def("bind", &NumpyStepper::bind, py::arg("grads"))
         .def("step", &NumpyStepper::step, py::arg("grads"), py::arg("rates") = py::none())
         .def("accumulate", &NumpyStepper::accumulate, py::arg("grads"), py::arg("buffers"))
@@ -477,8 +488,7 @@ void bind_step(py::module_& module) {
         .def_property_readonly("sums", &NumpyStepper::sums)
         .def("set_sums", &NumpyStepper::set_sums, py::arg("accumulated"), py::arg("sums"))
         .def("forget_sums", &NumpyStepper::forget_sums)
-        .def("configure", &NumpyStepper::configure, py::arg("clip_norm"), py::arg("ema_decay"), py::arg("nonfinite"),
-             py::arg("rounding"), py::arg("seed"))
+        .def("configure", &NumpyStepper::configure, py::arg("settings"))
         .def("step_bound", &NumpyStepper::step_bound, py::arg("rates") = py::none());
 }
 

@@ -21,6 +21,15 @@ std::atomic<int> num_threads{1};
 std::atomic<std::int64_t> parallel_threshold{32768};
 std::atomic<std::uint64_t> forks{0};
 
+bool in_one_go(const py::args& calls) {
+    for (const py::handle& call : calls) {
+        const auto parts = call.cast<py::tuple>();
+        const py::tuple args = parts[py::slice(1, static_cast<py::ssize_t>(parts.size()), 1)];
+        if (parts[0](*args).is(py::bool_(false))) return false;
+    }
+    return true;
+}
+
 }  // namespace
 
 // A forked child has only the thread that forked; libgomp would wait for its old team for ever.
@@ -39,6 +48,9 @@ void bind_threads(py::module_& module) {
     module.def(
         "set_parallel_threshold", [](std::int64_t elements) { return parallel_threshold.exchange(elements); },
         py::arg("elements"), "Steps over fewer elements stay on the caller's thread. Returns the setting it replaces.");
+    module.def("in_one_go", in_one_go,
+               "Calls functions of C or C++, (function, *arguments) each, until one answers False, and returns whether "
+               "none did. Python handles no signal in between, so an interrupt finds all done, or nothing.");
     py::class_<Lock>(module, "Lock", py::module_local(), "`with lock:` keeps other threads out of `what`.")
         .def(py::init<std::string>(), py::arg("what"))
         .def("__enter__", &Lock::lock)

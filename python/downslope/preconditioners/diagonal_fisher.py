@@ -81,12 +81,13 @@ class DiagonalFisher(ArrayPreconditioner):
         with self._lock:
             names = self._names_in("grads", grads, all_of_them=False)
             arrays = {name: self._checked_batch(name, grads[name]) for name in names}
-            failed = []
+            taken, failed = {}, []
             for name, batch in arrays.items():
                 if core.finite_moments([batch.reshape(len(batch), -1)]):
-                    self._take(self._state[name], batch)
+                    taken[name] = self._with(self._state[name], batch)
                 else:
                     failed.append((name, "grads must be finite: this batch is left out"))
+            self._state.update(taken)  # all or, on an interrupt, none
             self._report(failed)
 
     def _checked_batch(self, name, value):
@@ -97,11 +98,11 @@ class DiagonalFisher(ArrayPreconditioner):
             )
         return self._checked(f"grads[{name!r}]", value, (len(value), *shape))
 
-    def _take(self, slots, batch):
-        slots["updates"] += 1
-        weight = running_weight(slots["updates"], self.decay)
+    def _with(self, slots, batch):
+        updates = slots["updates"] + 1
+        weight = running_weight(updates, self.decay)
         mean = np.square(batch).mean(axis=0, dtype=np.float64)
-        slots["mean"][...] = weight * slots["mean"] + (1 - weight) * mean
+        return {**slots, "updates": updates, "mean": weight * slots["mean"] + (1 - weight) * mean}
 
     def _directions(self, arrays):
         return {name: self._core[name].solve(grad.reshape(-1)).reshape(grad.shape) for name, grad in arrays.items()}

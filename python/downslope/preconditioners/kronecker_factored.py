@@ -138,18 +138,18 @@ class KroneckerFactored(Preconditioner):
 
     def _update(self, batches):
         """Returns (name, inputs, output_grads, weight of the past) of what was taken in."""
-        taken, moments, failed = [], [], []
+        taken, moments, facts, failed = [], [], {}, []
         for name, inputs, output_grads in batches:
             if not core.finite_moments([inputs, output_grads]):
                 failed.append((name, "inputs and output_grads must be finite: this batch is left out"))
                 continue
             slots = self._state[name]
-            slots["updates"] += 1
-            weight = running_weight(slots["updates"], self.decay)
+            facts[name] = {**slots, "updates": slots["updates"] + 1}
+            weight = running_weight(facts[name]["updates"], self.decay)
             moments.append((inputs, slots["inputs"], self.bias, weight))
             moments.append((output_grads, slots["output_grads"], False, weight))
             taken.append((name, inputs, output_grads, weight))
-        core.update_moments(moments)
+        core.in_one_go((core.update_moments, moments), (self._state.update, facts))
         self._after_update(taken, failed)
         self._report(failed)
 

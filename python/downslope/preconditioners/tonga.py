@@ -105,13 +105,13 @@ class TONGA(ArrayPreconditioner):
 
     def _push(self, name, grad):
         slots, blocks = self._state[name], self._core[name]
-        slots["updates"] += 1
-        blocks.push(grad, slots["used"], running_weight(slots["updates"], self.decay))
-        slots["used"] += 1
-        if slots["updates"] % self.period == 0:
-            kept = min(self.rank, slots["used"])
-            blocks.truncate(slots["used"], kept)
-            slots["used"] = kept
+        updates, used = slots["updates"] + 1, slots["used"] + 1
+        calls = [(blocks.push, grad, slots["used"], running_weight(updates, self.decay))]
+        if updates % self.period == 0:
+            kept = min(self.rank, used)
+            calls.append((blocks.truncate, used, kept))
+            used = kept
+        core.in_one_go(*calls, (slots.update, {"updates": updates, "used": used}))
 
     def _directions(self, arrays):
         return {

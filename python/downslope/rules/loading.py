@@ -12,9 +12,9 @@ from downslope.validation import integer
 class Loaded(NamedTuple):
     """All that a state dict sets."""
 
+    members: list
     values: list  # of the groups
     settings: dict
-    members: list
     step_count: int
     skipped_steps: int
 
@@ -50,7 +50,7 @@ def load(optimizer, saved):
         integer(f"state_dict[{name!r}]", saved[name], lower=0, upper=MAX_STEPS)
         for name in ("step_count", "skipped_steps")
     )
-    return Loaded(values, settings, members, *counts)
+    return Loaded(members, values, settings, *counts)
 
 
 def _group(optimizer, saved, mine):

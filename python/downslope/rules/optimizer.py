@@ -117,7 +117,6 @@ class Optimizer:
         self._defaults = {**defaults, **self._checked(hyper, f"{type(self).__name__}()")}
         self._settings = {**shared_settings.DEFAULTS, **shared_settings.checked(given)}
         self._stepper = core.Stepper(self.rule)
-        self._stepper.configure(**_core_settings(self._settings))
         self._members = []
         self._values = []  # hyper-parameters of each group
         self._extend(*read_params(params))
@@ -325,9 +324,8 @@ class Optimizer:
     @lr.setter
     def lr(self, value):
         with self._stepper:
-            for i in range(len(self._values)):
-                self._change_group(i, {"lr": value})
-            self._defaults["lr"] = self._values[0]["lr"]
+            changes = {"lr": self._schema.check("lr", value)}
+            self._change_groups(range(len(self._values)), changes, _defaults={**self._defaults, **changes})
 
     @property
     def param_groups(self):
@@ -497,9 +495,9 @@ class Optimizer:
         step_count, skipped_steps, sums = (state.pop(name) for name in ("step_count", "skipped_steps", "sums"))
         self.__dict__.update(state)
         self._stepper = core.Stepper(self.rule)
-        self._stepper.configure(**_core_settings(self._settings))
-        self._install(self._structure, restored(self._members), self._values, step_count)
-        self._stepper.skipped_steps = skipped_steps
+        self._install(
+            self._structure, restored(self._members), self._values, self._settings, step_count, skipped_steps
+        )
         self._stepper.set_sums(*sums)
 
     # ---- inside ----
@@ -541,35 +539,40 @@ class Optimizer:
             state = self._new_state(param, storage, values[i], counters)
             average = None if self.ema_decay is None else core.fixed_in_place(computed(param, storage))
             members.append(Member(param, storage, i, state, average))
-        self._install(structure, members, values, self.step_count)
+        self._install(structure, members, values, self._settings, self.step_count, self.skipped_steps)
 
     def _new_state(self, param, storage, values, known):
         hyper = self._schema.core_values(values)[0]
         return new_state(self.rule, hyper, param, storage, self.state_dtype, known)
 
-    def _install(self, structure, members, values, step_count):
+    def _install(self, structure, members, values, settings, *counts):
         """Hand everything, which has been checked, to the core, and remember it."""
         rows = [member.core_row(label) for label, member in zip(structure.labels, members, strict=True)]
-        facts = {"_structure": structure, "_members": members, "_values": values}
+        facts = {"_structure": structure, "_members": members, "_values": values, "_settings": settings}
         core_values = [self._schema.core_values(group) for group in values]
-        self._stepper.install(core_values, rows, step_count, self.__dict__, facts)
+        core.in_one_go(
+            (self._stepper.install, core_values, rows, _core_settings(settings), *counts), (self.__dict__.update, facts)
+        )
 
-    def _change_group(self, index, changes):
-        """Check and set hyper-parameters of a group; with them, the state may need more slots or fewer."""
+    def _change_groups(self, indices, changes, **facts):
+        """Set hyper-parameters of these groups, which have been checked one by one; with them, the state may need more
+        slots or fewer."""
         with self._stepper:
-            new = {**self._values[index], **self._checked(changes, "a parameter group")}
-            self._check_group(new, self.state_dtype)
-            values = [new if i == index else group for i, group in enumerate(self._values)]
-            if self._stepper.set_group(index, self._schema.core_values(new)):
-                self._values = values
+            values = list(self._values)
+            for i in indices:
+                values[i] = {**values[i], **changes}
+                self._check_group(values[i], self.state_dtype)
+            core_changes = [(i, self._schema.core_values(values[i])) for i in indices]
+            facts = {"_values": values, **facts}
+            if core.in_one_go((self._stepper.set_groups, core_changes), (self.__dict__.update, facts)):
                 return
             members = [
-                member._replace(state=self._new_state(member.param, member.storage, new, member.state))
-                if member.group == index
+                member._replace(state=self._new_state(member.param, member.storage, values[member.group], member.state))
+                if member.group in indices
                 else member
                 for member in self._members
             ]
-            self._install(self._structure, members, values, self.step_count)
+            self._install(self._structure, members, values, self._settings, self.step_count, self.skipped_steps)
 
     def _change_settings(self, changes):
         """Check and set options that hold for all groups."""
@@ -577,8 +580,8 @@ class Optimizer:
         with self._stepper:
             self._check_fixed(changes)
             settings = {**self._settings, **changes}
-            self._stepper.configure(**_core_settings(settings))
-            self._settings = settings
+            facts = {"_settings": settings}
+            core.in_one_go((self._stepper.configure, _core_settings(settings)), (self.__dict__.update, facts))
 
     def _check_fixed(self, settings):
         """Raise AttributeError if these settings ask for other state than there is."""
@@ -640,14 +643,12 @@ class Optimizer:
         return self._schema.check("lr", rate)
 
     def _load(self, saved):
-        loaded = load(self, saved)
-        self._install(self._structure, loaded.members, loaded.values, loaded.step_count)
-        self._settings, self._stepper.skipped_steps = loaded.settings, loaded.skipped_steps
-        self._stepper.configure(**_core_settings(self._settings))
+        self._install(self._structure, *load(self, saved))
 
 
 def _core_settings(settings):
-    return {name: value for name, value in settings.items() if name != "state_dtype"}
+    """Those that the core takes, in its order."""
+    return tuple(settings[name] for name in ("clip_norm", "ema_decay", "nonfinite", "rounding", "seed"))
 
 
 def _restore(saved):

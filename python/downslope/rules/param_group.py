@@ -22,7 +22,8 @@ class ParamGroup(MutableMapping):
 
     def update(self, *args, **kwargs):
         """Set several at once: all of them or, where one is refused, none."""
-        self._optimizer._change_group(self._index, dict(*args, **kwargs))
+        changes = self._optimizer._checked(dict(*args, **kwargs), "a parameter group")
+        self._optimizer._change_groups([self._index], changes)
 
     def __delitem__(self, name):
         raise TypeError("the entries of a parameter group cannot be deleted")
