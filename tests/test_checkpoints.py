@@ -477,7 +477,8 @@ def test_contents_that_do_not_fit(tmp_path):
     content = read_tree(path)
     content["class"] = "adafactor"
     write_tree(path, content)
-    with pytest.raises(ValueError, match=f"{path} is not of an optimizer: class must be one of sgd, .*, got 'adafactor'$"):
+    message = f"{path} is not of an optimizer: class must be one of sgd, .*, got 'adafactor'$"
+    with pytest.raises(ValueError, match=message):
         ds.load_optimizer(path, np.ones(2))
     for other, got in ((ds.KFAC({"fc": (1, 1)}).state_dict(), "'KFAC'"), ([content], "None")):
         write_tree(path, other)

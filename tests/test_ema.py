@@ -1,9 +1,11 @@
 """The average of the parameters: where it is, what moves it, and how it takes their place for a while."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
+from interrupts import interrupted
 from rule_cases import CASES, DTYPES, LAYOUTS, assert_same_bits, case_id, in_c_order
 
 import downslope as ds
@@ -186,6 +188,56 @@ def test_lookahead_and_swap_do_not_nest():
         pass
     with opt.swap_ema(), pytest.raises(RuntimeError, match=r"lookahead\(\) inside swap_ema\(\)"), opt.lookahead():
         pass
+
+
+@pytest.mark.parametrize("where", ["swap_ema", "lookahead"])
+def test_an_interrupt_leaves_no_parameter_elsewhere(where):
+    """Neither on the way in nor inside nor on the way out; and everything goes on."""
+    params = [np.ones(2), np.ones(3, np.float16), np.ones((2, 2), DTYPES["bfloat16"])]
+    opt = ds.NAG(params, lr=0.25, ema_decay=0.5)
+    grads = [np.ones_like(p) for p in params]
+    opt.step(grads)
+
+    def visit():
+        with getattr(opt, where)():
+            assert all((p != q).all() for p, q in zip(params, before, strict=True))
+            for p in params:
+                p[...] = 3
+
+    for at in itertools.count():
+        before = [p.copy() for p in params]
+        came = interrupted(visit, at, __file__)
+        for p, q in zip(params, before, strict=True):
+            assert_same_bits(p, q)
+        opt.step(grads)
+        if not came:
+            break
+    assert at > 10
+
+
+@pytest.mark.parametrize("where", ["swap_ema", "lookahead"])
+def test_what_is_dropped_without_an_exit(where):
+    """Which an interrupt may bring about."""
+    p = np.ones(2)
+    opt = ds.NAG(p, lr=1.0, ema_decay=0.5)
+    opt.step(np.ones(2))
+    elsewhere = getattr(opt, where)()
+    elsewhere.__enter__()
+    assert p.tolist() != [0.0, 0.0]
+    del elsewhere
+    assert p.tolist() == [0.0, 0.0]
+    opt.step(np.ones(2))
+
+
+def test_where_a_place_cannot_be_found():
+    """No parameter has moved then, the ones before it neither."""
+    params = [np.zeros(1, np.float16), np.full(1, 3e4, np.float16)]
+    opt = ds.NAG(params, lr=1.0, momentum=4.0)
+    opt.step([np.ones(1, np.float16), np.full(1, -1e4, np.float16)])
+    before = [p.tolist() for p in params]
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError), opt.lookahead():
+        pytest.fail("came in")
+    assert [p.tolist() for p in params] == before
 
 
 def test_without_an_average():

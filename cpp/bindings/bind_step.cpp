@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -44,8 +45,6 @@ class NumpyStepper {
 public:
     std::int64_t step_count = 0;     // of calls that moved anything
     std::int64_t skipped_steps = 0;  // of calls that did not because a gradient was not finite
-
-    std::string displaced;  // what has moved the parameters to where no step may start, or empty
 
     explicit NumpyStepper(std::string rule) : rule_(std::move(rule)) {}
 
@@ -100,6 +99,42 @@ public:
     void configure(const Settings& settings) {
         const Turn turn(*this);
         take(settings);
+    }
+
+    // Moves the parameters to these places, arrays of their shapes and dtypes, until `restore`; `what` is told to those
+    // who may not come meanwhile.
+    void displace(const std::string& what, const py::list& places) {
+        const Turn turn(*this);
+        check_params();
+        std::vector<SavedBits> saved;
+        for (const py::array& param : captured_->params) {
+            const auto bits = py::reinterpret_steal<py::array>(numpy().PyArray_NewCopy_(param.ptr(), keep_order));
+            if (!bits) throw py::error_already_set();
+            saved.push_back({param, bits});
+        }
+        displaced_ = what;
+        saved_ = std::move(saved);
+        for (std::size_t i = 0; i < saved_.size(); ++i) {
+            if (numpy().PyArray_CopyInto_(saved_[i].param.ptr(), py::object(places[i]).ptr()) == 0) continue;
+            const py::error_already_set failure;
+            restore();
+            throw failure;
+        }
+    }
+
+    // Gives each parameter its very bits back, if it can still be written, whatever has become of another one.
+    void restore() {
+        std::optional<py::error_already_set> failure;
+        for (const auto& [param, bits] : std::exchange(saved_, {}))
+            if (numpy().PyArray_CopyInto_(param.ptr(), bits.ptr()) != 0) failure.emplace();
+        displaced_.clear();
+        if (failure) throw *failure;
+    }
+
+    void check_at_home(std::string_view what) const {
+        if (!displaced_.empty())
+            raise_runtime_error(std::string(what) + " inside " + displaced_ +
+                                ", where the parameters are not where they belong: leave it first");
     }
 
     const std::optional<py::list>& bound() const { return bound_; }
@@ -196,6 +231,13 @@ public:
 
 private:
     static constexpr std::int64_t keep_gil_below = 500;
+    static constexpr int keep_order = 2;  // NumPy's NPY_KEEPORDER
+
+    struct SavedBits {
+        py::array param, bits;
+    };
+
+    static const py::detail::npy_api& numpy() { return py::detail::npy_api::get(); }
 
     // A call of a method. What a call asks NumPy may run code of the user's; that must not come back here.
     class Turn {
@@ -417,9 +459,7 @@ private:
     }
 
     void step_by(const py::list& grads, std::vector<CheckedGradient>& gradients, std::int64_t accumulated) {
-        if (!displaced.empty())
-            raise_runtime_error("step() inside " + displaced +
-                                ", where the parameters are not where they belong: leave it first");
+        check_at_home("step()");
         const std::int64_t elements = check(grads, gradients);
         const bool any = std::any_of(views_.begin(), views_.end(), [](const Gradient* g) { return g != nullptr; });
         std::optional<std::size_t> bad;
@@ -453,7 +493,43 @@ private:
     std::int64_t accumulated_ = 0;
     bool binds_rows_ = false;  // whether there is a RowGrad among the bound gradients
     std::optional<double> last_grad_norm_;
+    std::string displaced_;         // what has moved the parameters to where no step may start, or empty
+    std::vector<SavedBits> saved_;  // of the parameters that it has moved
     bool skips_nonfinite_ = false;
+};
+
+// What `with` enters to have the parameters elsewhere: at `places()`, arrays of their shapes and dtypes. They go there
+// in one call and come back in one, so that no signal finds them halfway; and they also come back where this is
+// dropped, should a signal have kept `with` from leaving it.
+class Displacement {
+public:
+    Displacement(NumpyStepper& stepper, std::string what, py::object places)
+        : stepper_(stepper), what_(std::move(what)), places_(std::move(places)) {}
+    Displacement(const Displacement&) = delete;
+    Displacement& operator=(const Displacement&) = delete;
+    ~Displacement() {
+        try {
+            exit();
+        } catch (py::error_already_set& error) {
+            error.discard_as_unraisable("the parameters were not restored");
+        }
+    }
+
+    void enter() {
+        const std::lock_guard<Lock> locked(stepper_.lock);
+        stepper_.check_at_home(what_);
+        stepper_.displace(what_, places_());
+        is_there_ = true;
+    }
+    void exit() {
+        if (std::exchange(is_there_, false)) stepper_.restore();
+    }
+
+private:
+    NumpyStepper& stepper_;
+    std::string what_;
+    py::object places_;
+    bool is_there_ = false;
 };
 
 }  // namespace
@@ -472,7 +548,8 @@ void bind_step(py::module_& module) {
         "Steps arrays, which Python has checked, by one rule. `with stepper:` keeps other threads out.")
         .def(py::init<std::string>(), py::arg("rule"))
         .def_readonly("step_count", &NumpyStepper::step_count)
-        .def_readwrite("displaced", &NumpyStepper::displaced)
+        .def("check_at_home", &NumpyStepper::check_at_home, py::arg("what"),
+             "Raises RuntimeError, which names `what` was asked for, while a Displacement is entered.")
         .def_property_readonly("bound", [](const NumpyStepper& stepper) { return stepper.bound(); })
         .def_readonly("skipped_steps", &NumpyStepper::skipped_steps)
         .def_property_readonly("last_grad_norm", &NumpyStepper::last_grad_norm)
@@ -490,6 +567,12 @@ void bind_step(py::module_& module) {
         .def("forget_sums", &NumpyStepper::forget_sums)
         .def("configure", &NumpyStepper::configure, py::arg("settings"))
         .def("step_bound", &NumpyStepper::step_bound, py::arg("rates") = py::none());
+    py::class_<Displacement>(module, "Displacement", py::module_local(),
+                             "`with displacement:` has the parameters at `places()`, and afterwards their very bits.")
+        .def(py::init<NumpyStepper&, std::string, py::object>(), py::arg("stepper"), py::arg("what"),
+             py::arg("places"), py::keep_alive<1, 2>())
+        .def("__enter__", &Displacement::enter)
+        .def("__exit__", [](Displacement& displacement, const py::args&) { displacement.exit(); });
 }
 
 }  // namespace downslope::bindings

@@ -44,12 +44,11 @@ def computed(array, storage):
     return array.astype(compute_dtype(storage), order="K", subok=False)
 
 
-def assign(array, storage, values):
-    """Write `values`, as `computed` gave them, into the array, rounded to the nearest."""
+def stored(values, array, storage):
+    """`values`, as `computed` gave them, in the array's dtype, rounded to the nearest."""
     if storage == "bfloat16":
-        array.view(np.uint16)[...] = core.encode_bfloat16(values)
-    else:
-        array[...] = values
+        return core.encode_bfloat16(values).view(array.dtype)
+    return np.asarray(values).astype(array.dtype, copy=False)
 
 
 def _convert(dtype):

@@ -1,7 +1,5 @@
 """Nesterov's accelerated gradient in its look-ahead form."""
 
-from contextlib import contextmanager
-
 from downslope.rules.arrays import compute_dtype, computed
 from downslope.rules.optimizer import Optimizer
 from downslope.rules.state import slot_values
@@ -56,7 +54,6 @@ class NAG(Optimizer):
     def __init__(self, params, lr=1e-2, momentum=0.9, **options):
         super().__init__(params, lr=lr, momentum=momentum, **options)
 
-    @contextmanager
     def lookahead(self):
         """Shift the parameters in place to where the gradient is to be taken, and afterwards restore their very bits.
 
@@ -65,8 +62,7 @@ class NAG(Optimizer):
         RuntimeError
             If it is nested, or `step` or a copy is asked for inside.
         """
-        with self._displaced("lookahead()", self._look_ahead):
-            yield
+        return self._displaced("lookahead()", self._look_ahead)
 
     def _look_ahead(self, member):
         T = compute_dtype(member.storage)

@@ -2,14 +2,13 @@
 
 import inspect
 import math
-from contextlib import contextmanager
 from types import MappingProxyType
 
 import numpy as np
 
 from downslope._extension import core
 from downslope.rules import settings as shared_settings
-from downslope.rules.arrays import assign, compute_dtype, computed, parameter_array
+from downslope.rules.arrays import compute_dtype, computed, parameter_array, stored
 from downslope.rules.hyperparameters import schema
 from downslope.rules.loading import load
 from downslope.rules.member import Member, restored
@@ -242,7 +241,6 @@ class Optimizer:
         """Forget what `accumulate` has added up. Bound gradients are the caller's and stay as they are."""
         self._stepper.forget_sums()
 
-    @contextmanager
     def swap_ema(self):
         """Put the average in place of the parameters, to evaluate on it, and afterwards restore their very bits.
 
@@ -266,8 +264,7 @@ class Optimizer:
         """
         if self.ema_decay is None:
             raise RuntimeError("swap_ema() without an average: make the optimizer with ema_decay")
-        with self._displaced("swap_ema()", lambda member: member.average):
-            yield
+        return self._displaced("swap_ema()", lambda member: member.average)
 
     # ---- what there is to see ----
 
@@ -486,7 +483,7 @@ class Optimizer:
         The arrays are the live ones: no other thread should step while they are copied.
         """
         with self._stepper:
-            self._check_at_home("a copy")
+            self._stepper.check_at_home("a copy")
             state = {name: value for name, value in self.__dict__.items() if name != "_stepper"}
             sums = self._stepper.accumulated, list(self._stepper.sums)
             return {**state, "step_count": self.step_count, "skipped_steps": self.skipped_steps, "sums": sums}
@@ -595,33 +592,13 @@ class Optimizer:
                 f"{settings['ema_decay']!r}: whether there is an average is fixed when an optimizer is made"
             )
 
-    @contextmanager
     def _displaced(self, what, values):
         """With each parameter at ``values(member)``; afterwards with its very bits again. `step` is locked out."""
-        saved = None
-        try:
-            with self._stepper:
-                self._check_at_home(what)
-                self._stepper.displaced = what
-                saved = []
-            for member in self._members:
-                place = values(member)
-                saved.append((member.param, member.param.copy()))
-                assign(member.param, member.storage, place)
-            yield
-        finally:
-            if saved is not None:
-                try:
-                    _restore(saved)
-                finally:
-                    self._stepper.displaced = ""
 
-    def _check_at_home(self, what):
-        if self._stepper.displaced:
-            raise RuntimeError(
-                f"{what} inside {self._stepper.displaced}, where the parameters are not where they belong: "
-                "leave it first"
-            )
+        def places():
+            return [stored(values(member), member.param, member.storage) for member in self._members]
+
+        return core.Displacement(self._stepper, what, places)
 
     def _scheduled_step(self, step):
         """A step, `step(rates)`, with the learning rates that the schedules give for it."""
@@ -649,15 +626,3 @@ class Optimizer:
 def _core_settings(settings):
     """Those that the core takes, in its order."""
     return tuple(settings[name] for name in ("clip_norm", "ema_decay", "nonfinite", "rounding", "seed"))
-
-
-def _restore(saved):
-    """Every parameter that can still be written gets its bits back, whatever has become of another one."""
-    failure = None
-    for param, bits in saved:
-        try:
-            param[...] = bits
-        except BaseException as error:  # an interrupt, too, must not leave the others displaced
-            failure = error
-    if failure is not None:
-        raise failure
