@@ -594,6 +594,7 @@ BAD_ROWS = [
     ([[0, 1]], ValueError, r"rows must have one axis, got shape \(1, 2\)"),
     (0, ValueError, r"rows must have one axis, got shape \(\)"),
     ([[0], [0, 1]], ValueError, "rows must be an array: .*inhomogeneous"),
+    (np.ma.array([0, 1], mask=[False, True]), TypeError, "rows must not be a masked array: fill it first"),
     ([[]], ValueError, r"rows must have one axis, got shape \(1, 0\)"),
 ]
 

@@ -79,12 +79,17 @@ def any_array(name, given):
         raise ValueError(f"{name} must be an array: {error}") from None
 
 
-def real_array(name, given):
-    """`given` as an array of real numbers, in its own dtype."""
+def plain_array(name, given):
+    """`given` as an array of NumPy's own class, of whatever dtype; one that is masked is refused."""
     array = any_array(name, given)
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: fill it first")
-    array = np.asarray(array)
+    return np.asarray(array)
+
+
+def real_array(name, given):
+    """`given` as an array of real numbers, in its own dtype."""
+    array = plain_array(name, given)
     if not np.can_cast(array.dtype, np.float64):
         raise TypeError(f"{name} must be an array of real numbers that float64 can hold, got dtype {array.dtype}")
     return array

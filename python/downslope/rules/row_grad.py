@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from downslope.validation import any_array
+from downslope.validation import plain_array
 
 
 class RowGrad:
@@ -47,7 +47,7 @@ class RowGrad:
     __slots__ = ("_rows", "values")
 
     def __init__(self, rows, values):
-        rows = np.asarray(any_array("rows", rows))
+        rows = plain_array("rows", rows)
         if rows.ndim != 1:
             raise ValueError(f"rows must have one axis, got shape {rows.shape}")
         if rows.size == 0:
