@@ -96,8 +96,7 @@ class Curvature:
             At least 0.
         ensure_positive : bool, default False
             Whether to add, where C + damping I is not positive definite, a further multiple of the identity that makes
-            it so: between 1.5 times and twice the smallest one that works, as bisection finds it. A matrix that is all
-            but singular counts as not positive definite here, so that `solve` keeps some digits.
+            it so: between 1.5 times and twice the smallest one that works, as bisection finds it.
 
         Returns
         -------
