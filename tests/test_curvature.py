@@ -215,24 +215,8 @@ def test_shifts_of_singular_and_extreme_matrices(H):
         with pytest.raises(LinAlgError):
             C.factorize()
         F = C.factorize(ensure_positive=True)
-        # What is singular is shifted so far that any right-hand side keeps digits, not only one as easy as the next.
-        regular = 128 * np.sqrt(len(H)) * np.finfo(float).eps * np.abs(H).max()
-        assert np.all(F.shift > 0) and np.all(F.shift <= 2.001 * max(1e-15, regular, reference.smallest_shift(H)))
+        assert np.all(F.shift > 0) and np.all(F.shift <= 2.001 * max(1e-15, reference.smallest_shift(H)))
         assert np.isfinite(F.solve(np.ones(len(H)))).all()
-
-
-@pytest.mark.parametrize("examples, n", [(1, 3), (1, 5), (10, 30), (20, 100), (50, 520)])
-def test_a_singular_matrix_that_is_made_positive_can_be_solved_against(examples, n):
-    """A Fisher of fewer examples than parameters, in any units."""
-    for seed in range(20 if n <= 100 else 2):
-        rng = np.random.default_rng(seed)
-        G = rng.standard_normal((examples, n)) * 10.0 ** rng.uniform(-2, 2, n if seed % 2 else ())
-        H = curvature.empirical_fisher(G).to_dense()
-        for C in (curvature.Dense(H), curvature.BlockDiagonal([H, H])):
-            F = C.factorize(ensure_positive=True)
-            for v in (np.ones(n), G[0], rng.standard_normal(n)):
-                assert np.isfinite(F.solve(np.tile(v, C.shape[0] // n))).all()
-            assert np.max(F.shift) <= 1e-12 * np.abs(H).max() * np.sqrt(n)
 
 
 @pytest.mark.parametrize(

@@ -87,13 +87,13 @@ private:
     std::atomic<bool> is_positive_{true};
 };
 
-// Of the matrix with this strict lower triangle and this diagonal. False if a pivot is less than this part of it.
+// Of the matrix with this strict lower triangle and this diagonal. False if a pivot is all rounding.
 template <class Diagonal>
-bool factor_lower(PackedMatrix packed, const Diagonal& diagonal, double least_pivot, int threads) {
+bool factor_lower(PackedMatrix packed, const Diagonal& diagonal, int threads) {
     packed.diagonal() = diagonal;
     if (!TiledCholesky(packed, threads).is_positive()) return false;
     for (Index j = 0; j < packed.cols(); ++j)
-        if (!is_pivot(packed(j, j), diagonal[j], least_pivot)) return false;
+        if (!is_pivot(packed(j, j), diagonal[j])) return false;
     return true;
 }
 
@@ -122,15 +122,14 @@ public:
         diagonal_ = packed_.diagonal().array() + options.damping;
         if (!diagonal_.allFinite()) return FactorStatus::not_finite;
         shift = 0;
-        const double least_pivot = options.least_pivot(size());
-        bool found = factor_lower(packed_, diagonal_, least_pivot, threads);
+        bool found = factor_lower(packed_, diagonal_, threads);
         if (!found && options.ensure_positive) {
             const VectorXd damped = diagonal_;
             const double lower = std::max(least_shift(scale), -damped.minCoeff());
             found = find_shift(lower, static_cast<double>(size()) * scale, shift, [&](double trial) {
                 diagonal_ = damped.array() + trial;
                 restore_lower();
-                return factor_lower(packed_, diagonal_, least_pivot, threads);
+                return factor_lower(packed_, diagonal_, threads);
             });
         }
         return found ? FactorStatus::success : FactorStatus::not_positive_definite;

@@ -39,21 +39,14 @@ struct Outcome {
     bool ok() const { return status == FactorStatus::success; }
 };
 
-inline constexpr double epsilon = std::numeric_limits<double>::epsilon();
-
 struct FactorOptions {
     double damping = 0;
     bool ensure_positive = false;
     // Elements that mirror each other may differ by this much, relative to the largest element.
     double asymmetry = 1.5e-8;
-
-    // The least pivot, relative to its element of the diagonal, of a positive definite matrix of size n. One that is all
-    // rounding may have either sign. A shift is to lead so far from singular that `solve` keeps some digits, too: a
-    // few hundred times as far, as singular matrices of all sizes up to 600 have shown.
-    double least_pivot(Index n) const {
-        return (ensure_positive ? 128 * std::sqrt(static_cast<double>(n)) : 1) * epsilon;
-    }
 };
+
+inline constexpr double epsilon = std::numeric_limits<double>::epsilon();
 
 // A shift between 1.5 times and twice the smallest one that works, by bisection of its logarithm. So A + shift I is as
 // far from singular as half of that smallest shift. `works` tries a shift, and leaves the factorization of the last one
@@ -77,9 +70,10 @@ bool find_shift(double lower, double upper, double& shift, const Works& works) {
 // The smallest shift that changes a matrix whose largest element is `scale`.
 inline double least_shift(double scale) { return epsilon * (scale > 0 ? scale : 1); }
 
-// Whether a column of a Cholesky factorization ends in a pivot, root^2, of at least so much of the diagonal.
-inline bool is_pivot(double root, double diagonal, double least) {
-    return root * root > least * diagonal && root > 0 && std::isfinite(root);
+// Whether a column of a Cholesky factorization ends in a pivot, root^2, that has a digit of its own: one that is all
+// rounding may have either sign.
+inline bool is_pivot(double root, double diagonal) {
+    return root * root > epsilon * diagonal && root > 0 && std::isfinite(root);
 }
 
 // A relative correction of a solution is about its error; what it leaves is the square of that. From here on, the

@@ -38,14 +38,12 @@ public:
     void factorize(const Block* blocks, int count, const FactorOptions& options) {
         const Lanes scale = load(blocks, count, options.asymmetry);
         for (Index j = 0; j < n_; ++j) diagonal_[j] = at(j, j) + options.damping;
-        const double least_pivot = options.least_pivot(n_);
         factor();
         for (int lane = 0; lane < count; ++lane) {
             const Block& block = blocks[lane];
             if (*block.status != FactorStatus::success) continue;
             *block.shift = 0;
-            if (!(is_factored(lane, least_pivot) ||
-                  (options.ensure_positive && add_shift(lane, scale[lane], least_pivot, *block.shift))))
+            if (!(is_factored(lane) || (options.ensure_positive && add_shift(lane, scale[lane], *block.shift))))
                 *block.status = FactorStatus::not_positive_definite;
         }
     }
@@ -119,17 +117,17 @@ private:
     }
 
     // As is_pivot, of 1/root^2.
-    static bool is_inverse_pivot(double inverse, double diagonal, double least) {
-        return least * diagonal * inverse < 1 && inverse > 0 && std::isfinite(inverse);
+    static bool is_inverse_pivot(double inverse, double diagonal) {
+        return epsilon * diagonal * inverse < 1 && inverse > 0 && std::isfinite(inverse);
     }
 
-    bool is_factored(int lane, double least_pivot) const {
+    bool is_factored(int lane) const {
         bool positive = true;
-        for (Index j = 0; j < n_; ++j) positive &= is_inverse_pivot(at(j, j)[lane], diagonal_[j][lane], least_pivot);
+        for (Index j = 0; j < n_; ++j) positive &= is_inverse_pivot(at(j, j)[lane], diagonal_[j][lane]);
         return positive;
     }
 
-    bool add_shift(int lane, double scale, double least_pivot, double& shift) {
+    bool add_shift(int lane, double scale, double& shift) {
         VectorXd damped(n_);
         for (Index j = 0; j < n_; ++j) damped[j] = diagonal_[j][lane];
         const double lower = std::max(least_shift(scale), -damped.minCoeff());
@@ -139,7 +137,7 @@ private:
                 for (Index i = j + 1; i < n_; ++i) at(i, j) = at(j, i);
             }
             factor();
-            return is_factored(lane, least_pivot);
+            return is_factored(lane);
         });
     }
 

@@ -22,7 +22,7 @@ public:
         const Eigen::Index n = packed_.cols();
         packed_ = Eigen::Map<const Eigen::MatrixXd>(hessian_, n, n);
         diagonal_ = packed_.diagonal().array() + shift;
-        return curvature::factor_lower(packed_, diagonal_, curvature::epsilon, 1);
+        return curvature::factor_lower(packed_, diagonal_, 1);
     }
 
     double shift() const { return shift_; }
