@@ -113,13 +113,44 @@ def test_large_matrices_in_tiles(sizes, rng, forced_threads):
         assert_close(solutions[0], expected)
 
 
-@pytest.mark.parametrize("n", [1, 2, 8, 31, 32, 33, 127, 128, 129])
+@pytest.mark.parametrize("n", [1, 2, 8, 31, 32, 33, 127, 128, 129, 255, 256, 257])
 def test_every_size_of_block(n, rng):
     blocks = np.array([positive(rng, n) for _ in range(3)])
     v = rng.standard_normal(3 * n)
     assert_close(
         curvature.BlockDiagonal(blocks).solve(v, 0.1), reference.solve(reference.block_diagonal(blocks), v, 0.1)
     )
+
+
+def with_zeros(pattern, n, rng):
+    """A positive definite matrix most of whose rows begin with zeros."""
+    row, col = np.indices((n, n))
+    kept = {
+        "diagonal": row == col,
+        "band": np.abs(row - col) <= 1,
+        "wide band": np.abs(row - col) <= 21,
+        "last rows": (row == col) | (np.maximum(row, col) >= n - 3),
+        "first rows": (row == col) | (np.minimum(row, col) < 3),
+        "blocks": row // 11 == col // 11,
+        "scattered": rng.random((n, n)) < 0.3 / n,
+    }[pattern]
+    A = np.where(kept | kept.T, symmetric(rng, n), 0)
+    return A + np.diag(np.abs(A).sum(axis=0) + 1)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["diagonal", "band", "wide band", "last rows", "first rows", "blocks", "scattered"]
+)
+@pytest.mark.parametrize("n", [9, 30, 200, 301, 603, 1100])
+def test_rows_that_begin_with_zeros(pattern, n, rng, forced_threads):
+    A = with_zeros(pattern, n, rng)
+    v = rng.standard_normal(n)
+    with forced_threads(2):
+        assert_close(curvature.Dense(A).solve(v), np.linalg.solve(A, v))
+        A[n // 2, n // 2] -= 2 * A.max()
+        F = curvature.Dense(A).factorize(ensure_positive=True)
+        assert 1 <= F.shift / reference.smallest_shift(A) <= 2.001
+        assert_close(F.solve(v), np.linalg.solve(A + F.shift * np.eye(n), v), 1e-10)
 
 
 @pytest.mark.parametrize("pivot", [0, 63, 64, 300, -1])

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <thread>
 
+#include "envelope.hpp"
 #include "residual.hpp"
 #include "symmetric.hpp"
 #include "tile_kernels.hpp"
@@ -16,13 +17,15 @@ inline constexpr Index parallel_size = 512;
 // So many right-hand sides are solved for at once, whatever the number of threads.
 inline constexpr Index chunk_size = 32;
 
-// Replaces the lower triangle by the Cholesky factor, and leaves the rest. False if a pivot is not positive.
+// Replaces the lower triangle by the Cholesky factor, and leaves the rest. False if a pivot is not positive. What lies
+// outside of the envelope is left out, which makes the work of a banded matrix that of its band.
 //
 // Tile (i, k) of the factor takes the tiles to the left of it and those of row k. Threads take the tiles column by
 // column, so that what a tile waits for is always finished or being worked on.
 class TiledCholesky {
 public:
-    TiledCholesky(PackedMatrix a, int threads) : a_(a), tile_(tile_for(a.cols())) {
+    TiledCholesky(PackedMatrix a, const Envelope& envelope, int threads)
+        : a_(a), envelope_(envelope), tile_(tile_for(a.cols())) {
         const Index tiles = tiles_in(a.cols(), tile_);
         if (tiles == 1) {  // nothing to share out
             make_diagonal_tile(0);
@@ -40,8 +43,8 @@ public:
     bool is_positive() const { return is_positive_; }
 
 private:
-    // Large tiles are faster, but threads can share small ones more evenly.
-    static Index tile_for(Index n) { return n >= parallel_size && n < 2 * parallel_size ? 64 : 128; }
+    // Large tiles are faster, while they stay in the cache, but threads can share small ones more evenly.
+    static Index tile_for(Index n) { return n < parallel_size ? 256 : n < 2 * parallel_size ? 64 : 128; }
 
     void make_tile(Index i, Index k) {
         wait_for(i, k);
@@ -57,19 +60,22 @@ private:
 
     void make_diagonal_tile(Index k) {
         const Index begin = k * tile_, size = extent(k);
+        const Index first = envelope_.first(begin, begin + size);
         auto tile = a_.block(begin, begin, size, size);
-        if (k > 0) tile.selfadjointView<Eigen::Lower>().rankUpdate(a_.block(begin, 0, size, begin), -1);
-        factor_tile(a_, begin, begin + size);
+        if (first < begin)
+            tile.selfadjointView<Eigen::Lower>().rankUpdate(a_.block(begin, first, size, begin - first), -1);
+        factor_tile(a_, envelope_, begin, begin + size);
         if (!(tile.diagonal().minCoeff() > 0)) is_positive_ = false;
     }
 
     void make_lower_tile(Index i, Index k) {
         const Index row = i * tile_, col = k * tile_;
-        if (k > 0)
+        const Index first = std::max(envelope_.first(row, row + extent(i)), envelope_.first(col, col + tile_));
+        if (first < col)
             a_.block(row, col, extent(i), tile_).noalias() -=
-                a_.block(row, 0, extent(i), col) * a_.block(col, 0, tile_, col).transpose();
+                a_.block(row, first, extent(i), col - first) * a_.block(col, first, tile_, col - first).transpose();
         wait_for(k, k + 1);
-        divide_tile(a_, col, col + tile_, row, row + extent(i));
+        divide_tile(a_, envelope_, col, col + tile_, row, row + extent(i));
     }
 
     Index extent(Index tile) const { return std::min(tile_, a_.cols() - tile * tile_); }
@@ -82,6 +88,7 @@ private:
     std::atomic<Index>& finished(Index row) { return finished_[static_cast<std::size_t>(row)]; }
 
     PackedMatrix a_;
+    const Envelope& envelope_;
     Index tile_;
     std::vector<std::atomic<Index>> finished_;
     std::atomic<bool> is_positive_{true};
@@ -89,9 +96,9 @@ private:
 
 // Of the matrix with this strict lower triangle and this diagonal. False if a pivot is all rounding.
 template <class Diagonal>
-bool factor_lower(PackedMatrix packed, const Diagonal& diagonal, int threads) {
+bool factor_lower(PackedMatrix packed, const Diagonal& diagonal, const Envelope& envelope, int threads) {
     packed.diagonal() = diagonal;
-    if (!TiledCholesky(packed, threads).is_positive()) return false;
+    if (!TiledCholesky(packed, envelope, threads).is_positive()) return false;
     for (Index j = 0; j < packed.cols(); ++j)
         if (!is_pivot(packed(j, j), diagonal[j])) return false;
     return true;
@@ -122,14 +129,16 @@ public:
         diagonal_ = packed_.diagonal().array() + options.damping;
         if (!diagonal_.allFinite()) return FactorStatus::not_finite;
         shift = 0;
-        bool found = factor_lower(packed_, diagonal_, threads);
+        Envelope envelope;
+        envelope.enclose(packed_);
+        bool found = factor_lower(packed_, diagonal_, envelope, threads);
         if (!found && options.ensure_positive) {
             const VectorXd damped = diagonal_;
             const double lower = std::max(least_shift(scale), -damped.minCoeff());
             found = find_shift(lower, static_cast<double>(size()) * scale, shift, [&](double trial) {
                 diagonal_ = damped.array() + trial;
                 restore_lower();
-                return factor_lower(packed_, diagonal_, threads);
+                return factor_lower(packed_, diagonal_, envelope, threads);
             });
         }
         return found ? FactorStatus::success : FactorStatus::not_positive_definite;

@@ -8,6 +8,7 @@
 
 #include "../large_pages.hpp"
 #include "concept.hpp"
+#include "envelope.hpp"
 #include "lanes.hpp"
 
 namespace downslope::curvature {
@@ -27,15 +28,14 @@ void resize_large(Memory& memory, Index rows, Index cols) {
     prefer_large_pages(memory.data(), static_cast<std::size_t>(memory.size()) * sizeof(double));
 }
 
-// The columns that are worked on together, and how many vectors of rows: their sums are as many as fit in registers.
+// The columns that are worked on together. With three vectors of rows, their sums are as many as fit in registers.
 inline constexpr int panel_width = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 ? 8 : 4;
-inline constexpr int strip_packets = 3;
 
 using Packet = Eigen::internal::packet_traits<double>::type;
 inline constexpr int packet_size = Eigen::internal::packet_traits<double>::size;
 
-// So many vectors of rows, from row i on, of the panel of columns that begins at j. The columns [first, j) are
-// finished.
+// So many vectors of rows, from row i on, of the panel of columns that begins at j. The columns [first, j) are finished
+// and those before them have been taken off, or have only zeros in these rows.
 template <int packets>
 class Strip {
 public:
@@ -53,7 +53,10 @@ public:
 
     // Replaces the panel by its quotient with the triangle at (j, j), whose diagonal is given inverted.
     void divide(PackedMatrix& a, Index i, Index j, const double* inverse) {
+        // Unrolled, so that the sums stay in registers.
+#pragma GCC unroll 8
         for (int c = 0; c < panel_width; ++c) {
+#pragma GCC unroll 8
             for (int d = 0; d < c; ++d) add_product(c, sums_[d], a(j + c, j + d));
             const Packet factor = Eigen::internal::pset1<Packet>(inverse[c]);
             double* x = a.col(j + c).data() + i;
@@ -79,12 +82,24 @@ private:
     Packet sums_[panel_width][packets];
 };
 
+template <int packets>
+void divide_strip(PackedMatrix& a, const Envelope& envelope, Index first, Index i, Index j, const double* inverse) {
+    const Index begin = envelope.first(i, std::min(i + packets * packet_size, a.cols()));
+    if (begin >= j + panel_width) return;
+    Strip<packets> strip(a, std::max(first, begin), i, j);
+    strip.divide(a, i, j, inverse);
+}
+
 // Rows [begin, end) of a whole panel.
-inline void divide_panel(PackedMatrix& a, Index first, Index begin, Index end, Index j, const double* inverse) {
-    constexpr Index strip = strip_packets * packet_size;
+inline void divide_panel(PackedMatrix& a, const Envelope& envelope, Index first, Index begin, Index end, Index j,
+                         const double* inverse) {
+    first = std::max(first, envelope.first(j, j + panel_width));
     Index i = begin;
-    for (; i + strip <= end; i += strip) Strip<strip_packets>(a, first, i, j).divide(a, i, j, inverse);
-    for (; i < end; i += packet_size) Strip<1>(a, first, i, j).divide(a, i, j, inverse);
+    for (; end - i > 2 * packet_size; i += 3 * packet_size) divide_strip<3>(a, envelope, first, i, j, inverse);
+    if (end - i > packet_size)
+        divide_strip<2>(a, envelope, first, i, j, inverse);
+    else if (i < end)
+        divide_strip<1>(a, envelope, first, i, j, inverse);
 }
 
 // The triangle at (j, j), of so many columns, and its inverted diagonal. Where it fails, a root is NaN or not positive.
@@ -103,20 +118,21 @@ inline void factor_triangle(PackedMatrix& a, Index first, Index j, int width, do
 }
 
 // The diagonal tile of the columns [first, last): its lower triangle becomes the factor.
-inline void factor_tile(PackedMatrix& a, Index first, Index last) {
+inline void factor_tile(PackedMatrix& a, const Envelope& envelope, Index first, Index last) {
     for (Index j = first; j < last; j += panel_width) {
         double inverse[panel_width];
-        factor_triangle(a, first, j, static_cast<int>(std::min<Index>(panel_width, last - j)), inverse);
-        divide_panel(a, first, j + panel_width, last, j, inverse);
+        const Index width = std::min<Index>(panel_width, last - j), begin = envelope.first(j, j + width);
+        factor_triangle(a, std::max(first, begin), j, static_cast<int>(width), inverse);
+        if (j + panel_width < last) divide_panel(a, envelope, first, j + panel_width, last, j, inverse);
     }
 }
 
 // Rows [begin, end) of the columns [first, last), whose number is a multiple of the panels', by their diagonal tile.
-inline void divide_tile(PackedMatrix& a, Index first, Index last, Index begin, Index end) {
+inline void divide_tile(PackedMatrix& a, const Envelope& envelope, Index first, Index last, Index begin, Index end) {
     for (Index j = first; j < last; j += panel_width) {
         double inverse[panel_width];
         for (int c = 0; c < panel_width; ++c) inverse[c] = 1 / a(j + c, j + c);
-        divide_panel(a, first, begin, end, j, inverse);
+        divide_panel(a, envelope, first, begin, end, j, inverse);
     }
 }
 

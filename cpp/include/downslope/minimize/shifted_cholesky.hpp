@@ -14,15 +14,17 @@ public:
     ShiftedCholesky& operator=(const ShiftedCholesky&) = delete;
 
     // Turns to a matrix, which is read again for every shift.
-    void turn_to(const double* hessian) { hessian_ = hessian; }
+    void turn_to(const double* hessian) {
+        hessian_ = hessian;
+        if (hessian != nullptr) envelope_.enclose(matrix());
+    }
 
     // Whether it is positive definite with this shift.
     bool factorize(double shift) {
         shift_ = shift;
-        const Eigen::Index n = packed_.cols();
-        packed_ = Eigen::Map<const Eigen::MatrixXd>(hessian_, n, n);
+        packed_ = matrix();
         diagonal_ = packed_.diagonal().array() + shift;
-        return curvature::factor_lower(packed_, diagonal_, 1);
+        return curvature::factor_lower(packed_, diagonal_, envelope_, 1);
     }
 
     double shift() const { return shift_; }
@@ -38,10 +40,13 @@ public:
     }
 
 private:
+    Eigen::Map<const Eigen::MatrixXd> matrix() const { return {hessian_, packed_.cols(), packed_.cols()}; }
+
     const double* hessian_ = nullptr;
     double shift_ = 0;
     Eigen::MatrixXd memory_;
     curvature::PackedMatrix packed_;
+    curvature::Envelope envelope_;
     Eigen::VectorXd diagonal_, forward_;
 };
 
