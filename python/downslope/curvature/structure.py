@@ -95,8 +95,9 @@ class Curvature:
         damping : float, default 0.0
             At least 0.
         ensure_positive : bool, default False
-            Whether to add, where C + damping I is not positive definite, a further multiple of the identity that makes
-            it so: between 1.5 times and twice the smallest one that works, as bisection finds it.
+            Whether to add, where C + damping I is not positive definite or singular to working precision, a further
+            multiple of the identity that makes it so that `solve` has correct digits: between 1.5 times and twice the
+            smallest one that works, as bisection finds it.
 
         Returns
         -------

@@ -131,27 +131,32 @@ public:
         shift = 0;
         Envelope envelope;
         envelope.enclose(packed_);
-        bool found = factor_lower(packed_, diagonal_, envelope, threads);
+        const auto works = [&] {
+            return factor_lower(packed_, diagonal_, envelope, threads) &&
+                   (!options.ensure_positive || solves_probe());
+        };
+        bool found = works();
         if (!found && options.ensure_positive) {
             const VectorXd damped = diagonal_;
             const double lower = std::max(least_shift(scale), -damped.minCoeff());
             found = find_shift(lower, static_cast<double>(size()) * scale, shift, [&](double trial) {
                 diagonal_ = damped.array() + trial;
                 restore_lower();
-                return factor_lower(packed_, diagonal_, envelope, threads);
+                return works();
             });
         }
         return found ? FactorStatus::success : FactorStatus::not_positive_definite;
     }
 
     bool solve(Columns x, int threads) const {
-        if (x.cols() == 1) return solve_refined<VectorXd>(x.col(0));
+        if (x.cols() == 1) return solve_refined<VectorXd>(x.col(0), largest_correction);
         const Index chunks = tiles_in(x.cols(), chunk_size);
         std::vector<unsigned char> regular(static_cast<std::size_t>(chunks));
         parallel_tasks(threads, chunks, [&](Index chunk) {
             const Index first = chunk * chunk_size;
             regular[static_cast<std::size_t>(chunk)] =
-                solve_refined<MatrixXd>(x.middleCols(first, std::min(chunk_size, x.cols() - first)));
+                solve_refined<MatrixXd>(x.middleCols(first, std::min(chunk_size, x.cols() - first)),
+                                        largest_correction);
         });
         return std::all_of(regular.begin(), regular.end(), [](bool one) { return one; });
     }
@@ -184,8 +189,14 @@ private:
             }
     }
 
+    bool solves_probe() const {
+        VectorXd x = probe(size());
+        return solve_refined<VectorXd>(x, largest_of_probe);
+    }
+
+    // Whether no correction is more than this part of its solution.
     template <class Solution>
-    bool solve_refined(Eigen::Ref<Solution, 0, Eigen::OuterStride<>> x) const {
+    bool solve_refined(Eigen::Ref<Solution, 0, Eigen::OuterStride<>> x, double largest) const {
         const Solution b = x;
         Solution correction(b.rows(), b.cols());
         substitute(packed_, x);
@@ -195,7 +206,7 @@ private:
         if (!correction.allFinite()) return true;  // of a right-hand side that is not finite
         x += correction;
         bool regular = true;
-        for (Index j = 0; j < x.cols(); ++j) regular &= is_small(correction.col(j), x.col(j));
+        for (Index j = 0; j < x.cols(); ++j) regular &= is_small(correction.col(j), x.col(j), largest);
         return regular;
     }
 

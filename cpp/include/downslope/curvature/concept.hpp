@@ -63,8 +63,10 @@ bool find_shift(double lower, double upper, double& shift, const Works& works) {
         const double middle = std::sqrt(lower) * std::sqrt(upper);
         (works(middle) ? upper : lower) = middle;
     }
-    shift = 1.5 * upper;
-    return works(shift);
+    // Beside rounding, one that works may lie below one that does not.
+    for (shift = 1.5 * upper; !works(shift); shift *= 2)
+        if (!std::isfinite(shift)) return false;
+    return true;
 }
 
 // The smallest shift that changes a matrix whose largest element is `scale`.
@@ -79,11 +81,20 @@ inline bool is_pivot(double root, double diagonal) {
 // A relative correction of a solution is about its error; what it leaves is the square of that. From here on, the
 // matrix counts as singular to working precision.
 inline constexpr double largest_correction = 0.1;
+// A shift makes a matrix positive definite only if it is to be solved with it, too: a probe, and so, by that margin,
+// other right-hand sides.
+inline constexpr double largest_of_probe = 0.01;
 
 // NaN, which comes of right-hand sides that are not finite, passes.
 template <class Correction, class Solution>
-bool is_small(const Correction& correction, const Solution& solution) {
-    return !(correction.cwiseAbs().maxCoeff() > largest_correction * solution.cwiseAbs().maxCoeff());
+bool is_small(const Correction& correction, const Solution& solution, double largest) {
+    return !(correction.cwiseAbs().maxCoeff() > largest * solution.cwiseAbs().maxCoeff());
+}
+
+// A right-hand side that is in no special direction: the fractional parts of multiples of the golden ratio, less 1/2.
+inline VectorXd probe(Index n) {
+    const VectorXd multiples = VectorXd::LinSpaced(n, 1, static_cast<double>(n)) * 0.6180339887498949;
+    return multiples.array() - multiples.array().floor() - 0.5;
 }
 
 }  // namespace downslope::curvature

@@ -34,7 +34,9 @@ public:
         shift_ = 0;
         const auto works = [&](double shift) {
             damped_ = damped.array() + shift;
-            return factor();
+            if (!factor()) return false;
+            VectorXd x = probe(size());
+            return !options.ensure_positive || solve_refined(x, largest_of_probe);
         };
         if (works(0) || (options.ensure_positive &&
                          find_shift(least_shift(scale), -damped.minCoeff() + least_shift(scale), shift_, works)))
@@ -47,17 +49,8 @@ public:
         std::vector<unsigned char> regular(static_cast<std::size_t>(chunks));
         parallel_tasks(threads, chunks, [&](Index chunk) {
             const Index first = chunk * chunk_size;
-            auto part = x.middleCols(first, std::min(chunk_size, x.cols() - first));
-            const MatrixXd b = part;
-            part = solve_once(b);
-            const MatrixXd correction = solve_once(b - apply(factor_, damped_, part));
-            bool is_regular = true;
-            for (Index j = 0; j < part.cols(); ++j)
-                if (correction.col(j).allFinite()) {  // as it is, unless the right-hand side is not
-                    part.col(j) += correction.col(j);
-                    is_regular &= is_small(correction.col(j), part.col(j));
-                }
-            regular[static_cast<std::size_t>(chunk)] = is_regular;
+            regular[static_cast<std::size_t>(chunk)] =
+                solve_refined(x.middleCols(first, std::min(chunk_size, x.cols() - first)), largest_correction);
         });
         return std::all_of(regular.begin(), regular.end(), [](bool one) { return one; });
     }
@@ -99,6 +92,20 @@ private:
         rest_.clear();
         for (Index i = 0; i < size(); ++i)
             if (damped_[i] <= largest * factor_.row(i).squaredNorm()) rest_.push_back(i);
+    }
+
+    // Whether no correction is more than this part of its solution.
+    bool solve_refined(Columns x, double largest) const {
+        const MatrixXd b = x;
+        x = solve_once(b);
+        const MatrixXd correction = solve_once(b - apply(factor_, damped_, x));
+        bool is_regular = true;
+        for (Index j = 0; j < x.cols(); ++j)
+            if (correction.col(j).allFinite()) {  // as it is, unless the right-hand side is not
+                x.col(j) += correction.col(j);
+                is_regular &= is_small(correction.col(j), x.col(j), largest);
+            }
+        return is_regular;
     }
 
     MatrixXd solve_once(const MatrixXd& b) const {

@@ -39,11 +39,12 @@ public:
         const Lanes scale = load(blocks, count, options.asymmetry);
         for (Index j = 0; j < n_; ++j) diagonal_[j] = at(j, j) + options.damping;
         factor();
+        const Each positive = options.ensure_positive ? is_factored() && solves_probe() : is_factored();
         for (int lane = 0; lane < count; ++lane) {
             const Block& block = blocks[lane];
             if (*block.status != FactorStatus::success) continue;
             *block.shift = 0;
-            if (!(is_factored(lane) || (options.ensure_positive && add_shift(lane, scale[lane], *block.shift))))
+            if (!(positive[lane] || (options.ensure_positive && add_shift(lane, scale[lane], *block.shift))))
                 *block.status = FactorStatus::not_positive_definite;
         }
     }
@@ -51,10 +52,22 @@ public:
     // One vector: x[l] is where block l has its part.
     bool solve(std::array<double*, lanes> x, int count) const {
         std::fill(x.begin() + count, x.end(), x[0]);
-        Vector solution, correction, error;
-        interleave(x, n_, correction);
+        Vector solution;
+        interleave(x, n_, solution);
+        const auto regular = solve_refined(solution, largest_correction);
+        deinterleave(solution, n_, x, count);
+        return regular.head(count).all();
+    }
+
+private:
+    using Vector = Lanes[largest_small_block];
+    using Each = Eigen::Array<bool, lanes, 1>;
+
+    // Whether no correction is more than this part of its solution.
+    Each solve_refined(Vector& solution, double largest_part) const {
+        Vector correction, error;
         for (Index i = 0; i < n_; ++i) {
-            solution[i] = correction[i];
+            correction[i] = solution[i];
             error[i].setZero();
         }
         substitute(solution);
@@ -75,12 +88,15 @@ public:
             largest = largest.max(solution[i].abs());
             change = change.max(correction[i].abs());
         }
-        deinterleave(solution, n_, x, count);
-        return !(change > largest_correction * largest).head(count).any();
+        return !(change > largest_part * largest);
     }
 
-private:
-    using Vector = Lanes[largest_small_block];
+    Each solves_probe() const {
+        const VectorXd x = probe(n_);
+        Vector solution;
+        for (Index i = 0; i < n_; ++i) solution[i].setConstant(x[i]);
+        return solve_refined(solution, largest_of_probe);
+    }
 
     Lanes& at(Index i, Index j) { return packed_[j * n_ + i]; }
     const Lanes& at(Index i, Index j) const { return packed_[j * n_ + i]; }
@@ -117,13 +133,12 @@ private:
     }
 
     // As is_pivot, of 1/root^2.
-    static bool is_inverse_pivot(double inverse, double diagonal) {
-        return epsilon * diagonal * inverse < 1 && inverse > 0 && std::isfinite(inverse);
-    }
-
-    bool is_factored(int lane) const {
-        bool positive = true;
-        for (Index j = 0; j < n_; ++j) positive &= is_inverse_pivot(at(j, j)[lane], diagonal_[j][lane]);
+    Each is_factored() const {
+        Each positive = Each::Constant(true);
+        for (Index j = 0; j < n_; ++j) {
+            const Lanes& inverse = at(j, j);
+            positive = positive && epsilon * diagonal_[j] * inverse < 1 && inverse > 0 && inverse.isFinite();
+        }
         return positive;
     }
 
@@ -137,7 +152,7 @@ private:
                 for (Index i = j + 1; i < n_; ++i) at(i, j) = at(j, i);
             }
             factor();
-            return is_factored(lane);
+            return is_factored()[lane] && solves_probe()[lane];
         });
     }
 
