@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cholesky.hpp"
+#include "products.hpp"
 
 namespace downslope::curvature {
 
@@ -10,8 +11,7 @@ inline void multiply_symmetric(const Eigen::Map<const MatrixXd>& a, ConstColumns
     parallel_tasks(threads, tiles_in(a.rows()), [&](Index tile) {
         const Index first = tile * tile_size, extent = std::min(tile_size, a.rows() - first);
         // Row-major, the matrix is its own transpose: rows of it are columns here.
-        // Into a temporary first: a small product's last bits depend on how the result is aligned.
-        out.middleRows(first, extent) = a.middleCols(first, extent).transpose() * v;
+        out.middleRows(first, extent) = transposed_product(a.middleCols(first, extent), v);
     });
 }
 

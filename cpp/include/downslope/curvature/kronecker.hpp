@@ -65,12 +65,10 @@ public:
     void solve(Columns y, int threads) const {
         if (inverse_a_.size() > 0) {
             for_each_piece(threads, y.cols(), [&](Index first, Index extent) {
-                const MatrixXd piece = inverse_b_ * y.middleCols(first, extent);
-                y.middleCols(first, extent) = piece;
+                y.middleCols(first, extent) = product(inverse_b_, y.middleCols(first, extent));
             });
             for_each_piece(threads, y.rows(), [&](Index first, Index extent) {
-                const MatrixXd piece = y.middleRows(first, extent) * inverse_a_;
-                y.middleRows(first, extent) = piece;
+                y.middleRows(first, extent) = product(y.middleRows(first, extent), inverse_a_);
             });
             return;
         }
@@ -156,18 +154,17 @@ public:
         const MatrixXd x = is_transposed_ ? MatrixXd(y.transpose()) : MatrixXd(y);
         for_each_piece(threads, inner.cols(), [&](Index first, Index extent) {
             auto piece = inner.middleCols(first, extent);
-            piece.noalias() = x * q_.middleCols(first, extent);
+            piece = product(x, q_.middleCols(first, extent));
             piece.applyOnTheLeft(tridiagonal_.matrixQ().adjoint());
             solve_tridiagonal(piece, mu_.segment(first, extent));
             piece.applyOnTheLeft(tridiagonal_.matrixQ());
         });
-        // Into a temporary first, here and below: a small product's last bits depend on how the result is aligned.
         for_each_piece(threads, inner.cols(), [&](Index first, Index extent) {
             const auto q = q_.middleRows(first, extent);
             if (is_transposed_)
-                y.middleRows(first, extent) = q * inner.transpose();
+                y.middleRows(first, extent) = product_transposed(q, inner);
             else
-                y.middleCols(first, extent) = inner * q.transpose();
+                y.middleCols(first, extent) = product_transposed(inner, q);
         });
         // Out of the units: by two factors, since one alone may be too large or too small for a number.
         y *= std::ldexp(1, -(exponent_ / 2));
@@ -241,10 +238,10 @@ public:
             const auto& b = factors_[i].b;
             for (Index j = 0; j < v.cols(); ++j) {
                 const Eigen::Map<const MatrixXd> y(v.col(j).data() + rows_[i], b.rows(), a.rows());
-                Eigen::Map<MatrixXd> product(out.col(j).data() + rows_[i], b.rows(), a.rows());
+                Eigen::Map<MatrixXd> by_b(out.col(j).data() + rows_[i], b.rows(), a.rows());
                 for_each_piece(block_threads, a.rows(), [&](Index first, Index extent) {
-                    const MatrixXd inner = y * a.transpose().middleCols(first, extent);
-                    product.middleCols(first, extent) = b.transpose() * inner;
+                    const MatrixXd inner = product_transposed(y, a.middleRows(first, extent));
+                    by_b.middleCols(first, extent) = transposed_product(b, inner);
                 });
             }
         });

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "cholesky.hpp"
+#include "products.hpp"
 
 namespace downslope::curvature {
 
@@ -15,7 +16,8 @@ namespace downslope::curvature {
 // Woodbury's identity loses.
 class LowRank {
 public:
-    LowRank(const double* u, const double* diag, Index n, Index rank) : u_(u, n, rank), diag_(diag, n) {}
+    // U is row-major.
+    LowRank(const double* u, const double* diag, Index n, Index rank) : u_(u, rank, n), diag_(diag, n) {}
 
     Index size() const { return diag_.size(); }
 
@@ -29,7 +31,7 @@ public:
         if (const Outcome outcome = check(options.asymmetry, threads); !outcome.ok()) return outcome;
         factor_ = u_;
         const VectorXd damped = diag_.array() + options.damping;
-        const double scale = std::max(diag_.cwiseAbs().maxCoeff(), factor_.rowwise().squaredNorm().maxCoeff());
+        const double scale = std::max(diag_.cwiseAbs().maxCoeff(), factor_.colwise().squaredNorm().maxCoeff());
         if (!damped.allFinite() || !std::isfinite(scale)) return {FactorStatus::not_finite};
         shift_ = 0;
         const auto works = [&](double shift) {
@@ -58,30 +60,28 @@ public:
     std::vector<double> shifts() const { return {shift_}; }
 
 private:
-    using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-    template <class Factor, class Vector>
-    static MatrixXd apply(const Factor& u, const Vector& diag, const ConstColumns& v) {
+    // With U^T.
+    template <class Vector>
+    static MatrixXd apply(const ConstColumns& u, const Vector& diag, const ConstColumns& v) {
         MatrixXd out = diag.asDiagonal() * v;
-        out.noalias() += u * (u.transpose() * v);
+        out += transposed_product(u, product(u, v));
         return out;
     }
 
     bool factor() {
         // Elements of the diagonal that are next to nothing would leave few digits of the others in K.
         set_rest(std::sqrt(epsilon));
-        if (rows() > u_.cols()) set_rest(0);
-        if (rows() > u_.cols()) return false;  // more directions than U has
+        if (rows() > rank()) set_rest(0);
+        if (rows() > rank()) return false;  // more directions than U has
         inverse_ = damped_.cwiseInverse();
         for (Index i = 0; i < rows(); ++i) inverse_[rest(i)] = 0;
-        MatrixXd capacitance = MatrixXd::Identity(u_.cols(), u_.cols());
-        capacitance.noalias() += factor_.transpose() * (inverse_.asDiagonal() * factor_);
-        capacitance_.compute(capacitance);
+        capacitance_.compute(MatrixXd::Identity(rank(), rank()) +
+                             product_transposed(factor_ * inverse_.asDiagonal(), factor_));
         if (capacitance_.info() != Eigen::Success || !capacitance_.matrixLLT().allFinite()) return false;
         if (rows() == 0) return true;
-        rest_u_.resize(rows(), u_.cols());
-        for (Index i = 0; i < rows(); ++i) rest_u_.row(i) = factor_.row(rest(i));
-        MatrixXd schur = rest_u_ * capacitance_.solve(rest_u_.transpose());
+        rest_u_.resize(rank(), rows());
+        for (Index i = 0; i < rows(); ++i) rest_u_.col(i) = factor_.col(rest(i));
+        MatrixXd schur = transposed_product(rest_u_, capacitance_.solve(rest_u_));
         for (Index i = 0; i < rows(); ++i) schur(i, i) += damped_[rest(i)];
         schur_.compute(schur);
         return schur_.info() == Eigen::Success;
@@ -91,7 +91,7 @@ private:
     void set_rest(double largest) {
         rest_.clear();
         for (Index i = 0; i < size(); ++i)
-            if (damped_[i] <= largest * factor_.row(i).squaredNorm()) rest_.push_back(i);
+            if (damped_[i] <= largest * factor_.col(i).squaredNorm()) rest_.push_back(i);
     }
 
     // Whether no correction is more than this part of its solution.
@@ -110,23 +110,24 @@ private:
 
     MatrixXd solve_once(const MatrixXd& b) const {
         MatrixXd x = inverse_.asDiagonal() * b, first(rows(), b.cols());
-        MatrixXd inner = capacitance_.solve(factor_.transpose() * x);
+        MatrixXd inner = capacitance_.solve(product(factor_, x));
         if (rows() > 0) {
             for (Index i = 0; i < rows(); ++i) first.row(i) = b.row(rest(i));
-            first = schur_.solve(first - rest_u_ * inner);
-            inner += capacitance_.solve(rest_u_.transpose() * first);
+            first = schur_.solve(first - transposed_product(rest_u_, inner));
+            inner += capacitance_.solve(product(rest_u_, first));
         }
-        x.noalias() -= inverse_.asDiagonal() * (factor_ * inner);
+        x -= inverse_.asDiagonal() * transposed_product(factor_, inner);
         for (Index i = 0; i < rows(); ++i) x.row(rest(i)) = first.row(i);
         return x;
     }
 
+    Index rank() const { return factor_.rows(); }
     Index rows() const { return static_cast<Index>(rest_.size()); }
     Index rest(Index i) const { return rest_[static_cast<std::size_t>(i)]; }
 
-    Eigen::Map<const RowMajor> u_;
+    Eigen::Map<const MatrixXd> u_;  // transposed
     Eigen::Map<const VectorXd> diag_;
-    RowMajor factor_, rest_u_;   // U, and its rows that are eliminated
+    MatrixXd factor_, rest_u_;   // U^T, and its columns that are eliminated
     VectorXd damped_, inverse_;  // inverse of the diagonal, 0 in those rows
     std::vector<Index> rest_;
     Eigen::LLT<MatrixXd> capacitance_, schur_;

@@ -7,6 +7,10 @@
 
 namespace downslope::preconditioners {
 
+using curvature::product;
+using curvature::product_transposed;
+using curvature::transposed_product;
+
 // S stands for E[(Qa^T a)^2 (Qg^T g)^2], with elements (i, j) for column i of Qa and j of Qg; row-major, and so here
 // its transpose.
 struct EigenbasisLayer {
@@ -29,13 +33,14 @@ public:
         std::vector<unsigned char> refreshed(layers.size());
         for (std::size_t k = 0; k < layers.size(); ++k) {
             const auto &a = solvers[2 * k], &g = solvers[2 * k + 1];
-            const MatrixXd product = g.eigenvalues().cwiseMax(0) * a.eigenvalues().cwiseMax(0).transpose();
-            refreshed[k] = a.info() == Eigen::Success && g.info() == Eigen::Success && product.allFinite();
+            const MatrixXd values =
+                product_transposed(g.eigenvalues().cwiseMax(0), a.eigenvalues().cwiseMax(0));
+            refreshed[k] = a.info() == Eigen::Success && g.info() == Eigen::Success && values.allFinite();
             if (!refreshed[k]) continue;
             EigenbasisLayer& layer = layers_[layers[k]];
             layer.qa = a.eigenvectors();
             layer.qg = g.eigenvectors();
-            layer.s = product;
+            layer.s = values;
         }
         return refreshed;
     }
@@ -55,8 +60,7 @@ public:
             const MatrixXd a = squares(update.inputs, layer.qa, update.with_one);
             const MatrixXd g = squares(update.output_grads, layer.qg, false);
             const double share = (1 - update.weight) / static_cast<double>(update.inputs.count);
-            const MatrixXd mean = share * (g.transpose() * a);
-            layer.s = update.weight * layer.s + mean;
+            layer.s = update.weight * layer.s + share * transposed_product(g, a);
         });
     }
 
@@ -80,12 +84,8 @@ public:
         parallel_tasks(threads, static_cast<Index>(gradients.size()), [&](Index task) {
             auto& [layer, y] = gradients[static_cast<std::size_t>(task)];
             const auto& [qa, qg, inverse] = good_[layer];
-            const MatrixXd half = qg.transpose() * y;
-            MatrixXd inner = half * qa;
-            inner.array() *= inverse.array();
-            const MatrixXd back = qg * inner;
-            const MatrixXd direction = back * qa.transpose();
-            y = direction;
+            const MatrixXd inner = product(transposed_product(qg, y), qa).cwiseProduct(inverse);
+            y = product_transposed(product(qg, inner), qa);
         });
     }
 
@@ -95,7 +95,7 @@ private:
     static MatrixXd squares(const Examples& x, const Basis& q, bool with_one) {
         return with_rows(x, [&](const auto& rows) {
             const MatrixXd examples = rows.template cast<double>().transpose();
-            MatrixXd coordinates = examples * q.topRows(x.size);
+            MatrixXd coordinates = product(examples, q.topRows(x.size));
             if (with_one) coordinates.rowwise() += q.row(x.size);
             return MatrixXd(coordinates.cwiseAbs2());
         });

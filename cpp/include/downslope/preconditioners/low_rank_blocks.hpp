@@ -4,11 +4,14 @@
 #include <algorithm>
 
 #include "../curvature/cholesky.hpp"
+#include "../curvature/products.hpp"
 
 namespace downslope::preconditioners {
 
 using curvature::Index;
 using curvature::MatrixXd;
+using curvature::product;
+using curvature::transposed_product;
 using curvature::VectorXd;
 
 // C = X diag(weights) X^T for each block, where all have the same weights.
@@ -31,9 +34,9 @@ public:
             for (Index j = first; j < last; ++j) {
                 auto x = columns(j);
                 x.col(used) = part(v, j);
-                auto row = gram(j).row(used).head(used + 1);
-                row.noalias() = x.col(used).transpose() * x.leftCols(used + 1);
-                gram(j).col(used).head(used + 1) = row.transpose();
+                const VectorXd products = transposed_product(x.leftCols(used + 1), x.col(used));
+                gram(j).col(used).head(used + 1) = products;
+                gram(j).row(used).head(used + 1) = products.transpose();
             }
         });
     }
@@ -44,9 +47,9 @@ public:
             for (Index j = first; j < last; ++j) {
                 const Eigen::SelfAdjointEigenSolver<MatrixXd> solver(scaled_gram(j, used));
                 const MatrixXd turn = roots(used).asDiagonal() * solver.eigenvectors().rightCols(rank);
-                const MatrixXd kept = columns(j).leftCols(used) * turn;
+                const MatrixXd kept = product(columns(j).leftCols(used), turn);
                 columns(j).leftCols(rank) = kept;
-                gram(j).topLeftCorner(rank, rank).noalias() = kept.transpose() * kept;
+                gram(j).topLeftCorner(rank, rank) = transposed_product(kept, kept);
             }
         });
         std::fill_n(weights_, rank, 1.);
@@ -59,9 +62,9 @@ public:
             for (Index j = first; j < last; ++j) {
                 VectorXd x = part(v, j);
                 const auto basis = columns(j).leftCols(used);
-                const VectorXd inner = roots(used).asDiagonal() * (basis.transpose() * x);
+                const VectorXd inner = roots(used).asDiagonal() * transposed_product(basis, x);
                 const VectorXd outer = roots(used).asDiagonal() * solve_small(scaled_gram(j, used), damping, inner);
-                x.noalias() -= basis * outer;
+                x -= product(basis, outer);
                 x /= damping;
                 for (Index i = 0; i < size_; ++i) out[i * blocks_ + j] = static_cast<T>(x[i]);
             }
@@ -105,8 +108,9 @@ private:
         const Eigen::LLT<MatrixXd> factor(damped);
         if (factor.info() == Eigen::Success) return factor.solve(v);
         const Eigen::SelfAdjointEigenSolver<MatrixXd> solver(gram);
-        const auto damped_values = solver.eigenvalues().cwiseMax(0).array() + damping;
-        return solver.eigenvectors() * ((solver.eigenvectors().transpose() * v).array() / damped_values).matrix();
+        const VectorXd damped_values = solver.eigenvalues().cwiseMax(0).array() + damping;
+        const VectorXd inner = transposed_product(solver.eigenvectors(), v);
+        return product(solver.eigenvectors(), inner.cwiseQuotient(damped_values));
     }
 
     double *columns_, *gram_, *weights_;
