@@ -59,6 +59,22 @@ def dense_rows():
         )
 
 
+def band_rows():
+    """Dense arrays that happen to be banded, which SciPy's `solve` finds out, too (from 1.15 on)."""
+    n = 1024
+    for width in (1, 20):
+        H = np.triu(np.tril(positive(n, n), width), -width) + np.eye(n)
+        v = np.random.default_rng(1).standard_normal(n)
+        race(
+            f"dense, {n:,}, {width} beside the diagonal",
+            lambda H=H, v=v: ds.curvature.Dense(H).solve(v),
+            {
+                "numpy": lambda H=H, v=v: np.linalg.solve(H, v),
+                "scipy": scipy_linalg and (lambda H=H, v=v: scipy_linalg.solve(H, v)),
+            },
+        )
+
+
 def diagonalized(eigh, A, B, X, damping):
     """(A (x) B + damping I)^-1 X by the eigendecompositions of both."""
     (a, P), (b, Q) = eigh(A), eigh(B)
@@ -94,4 +110,5 @@ if __name__ == "__main__":
     print("\nfactorize and solve, float64         ms: ours     NumPy     SciPy   times faster than the best")
     block_rows()
     dense_rows()
+    band_rows()
     kronecker_rows()

@@ -138,9 +138,7 @@ def with_zeros(pattern, n, rng):
     return A + np.diag(np.abs(A).sum(axis=0) + 1)
 
 
-@pytest.mark.parametrize(
-    "pattern", ["diagonal", "band", "wide band", "last rows", "first rows", "blocks", "scattered"]
-)
+@pytest.mark.parametrize("pattern", ["diagonal", "band", "wide band", "last rows", "first rows", "blocks", "scattered"])
 @pytest.mark.parametrize("n", [9, 30, 200, 301, 603, 1100])
 def test_rows_that_begin_with_zeros(pattern, n, rng, forced_threads):
     A = with_zeros(pattern, n, rng)

@@ -10,6 +10,8 @@ class Dense(Curvature):
     Solved by Cholesky factorization, over all cores from n = 512 on, with one step of iterative refinement, whose
     residuals are accumulated in twice the working precision [1]_. The relative error of a solution is about the square
     of the condition number times 1e-16, down to the precision itself, where without refinement it is that product.
+    Zeros before the first element of a row are left out of the factorization, so that a band takes the work of a band
+    [2]_.
 
     Parameters
     ----------
@@ -26,6 +28,7 @@ class Dense(Curvature):
     References
     ----------
     .. [1] J. Demmel et al., "Error bounds from extra-precise iterative refinement", ACM Trans. Math. Softw. 32, 2006.
+    .. [2] A. George and J. W. Liu, "Computer solution of large sparse positive definite systems", 1981, chapter 4.
 
     Examples
     --------

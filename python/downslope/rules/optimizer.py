@@ -492,9 +492,7 @@ class Optimizer:
         step_count, skipped_steps, sums = (state.pop(name) for name in ("step_count", "skipped_steps", "sums"))
         self.__dict__.update(state)
         self._stepper = core.Stepper(self.rule)
-        self._install(
-            self._structure, restored(self._members), self._values, self._settings, step_count, skipped_steps
-        )
+        self._install(self._structure, restored(self._members), self._values, self._settings, step_count, skipped_steps)
         self._stepper.set_sums(*sums)
 
     # ---- inside ----

@@ -132,8 +132,7 @@ public:
         Envelope envelope;
         envelope.enclose(packed_);
         const auto works = [&] {
-            return factor_lower(packed_, diagonal_, envelope, threads) &&
-                   (!options.ensure_positive || solves_probe());
+            return factor_lower(packed_, diagonal_, envelope, threads) && (!options.ensure_positive || solves_probe());
         };
         bool found = works();
         if (!found && options.ensure_positive) {
@@ -154,9 +153,8 @@ public:
         std::vector<unsigned char> regular(static_cast<std::size_t>(chunks));
         parallel_tasks(threads, chunks, [&](Index chunk) {
             const Index first = chunk * chunk_size;
-            regular[static_cast<std::size_t>(chunk)] =
-                solve_refined<MatrixXd>(x.middleCols(first, std::min(chunk_size, x.cols() - first)),
-                                        largest_correction);
+            regular[static_cast<std::size_t>(chunk)] = solve_refined<MatrixXd>(
+                x.middleCols(first, std::min(chunk_size, x.cols() - first)), largest_correction);
         });
         return std::all_of(regular.begin(), regular.end(), [](bool one) { return one; });
     }

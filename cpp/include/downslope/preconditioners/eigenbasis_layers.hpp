@@ -33,8 +33,7 @@ public:
         std::vector<unsigned char> refreshed(layers.size());
         for (std::size_t k = 0; k < layers.size(); ++k) {
             const auto &a = solvers[2 * k], &g = solvers[2 * k + 1];
-            const MatrixXd values =
-                product_transposed(g.eigenvalues().cwiseMax(0), a.eigenvalues().cwiseMax(0));
+            const MatrixXd values = product_transposed(g.eigenvalues().cwiseMax(0), a.eigenvalues().cwiseMax(0));
             refreshed[k] = a.info() == Eigen::Success && g.info() == Eigen::Success && values.allFinite();
             if (!refreshed[k]) continue;
             EigenbasisLayer& layer = layers_[layers[k]];
