@@ -1,5 +1,5 @@
-// Where the rows of a symmetric matrix begin: before that its Cholesky factor, too, has nothing but zeros. George & Liu,
-// "Computer solution of large sparse positive definite systems", 1981, chapter 4.
+// Where the rows of a symmetric matrix begin: before that its Cholesky factor, too, has nothing but zeros. George &
+// Liu, "Computer solution of large sparse positive definite systems", 1981, chapter 4.
 #pragma once
 
 #include <algorithm>

@@ -1,6 +1,6 @@
-// Products of matrices. Eigen compiles its kernels anew for every kind of operand, which is most of the work of compiling
-// curvatures; here there is one kind. What they return is memory of its own, since a small product's last bits depend
-// on how it is aligned.
+// Products of matrices. Eigen compiles its kernels anew for every kind of operand, which is most of the work of
+// compiling curvatures; here there is one kind. What they return is memory of its own, since a small product's last
+// bits depend on how it is aligned.
 #pragma once
 
 #include "concept.hpp"
