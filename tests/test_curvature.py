@@ -263,6 +263,61 @@ def test_what_has_been_made_positive_can_be_solved_with(n, examples, decades, si
             assert np.isfinite(solutions).all()
 
 
+def without(n, *vectors):
+    """The identity but for the directions of these, which are orthogonal."""
+    return np.eye(n) - sum(np.outer(v, v) / np.dot(v, v) for v in vectors)
+
+
+def one_hot(*codes):
+    """The Gram matrix of a table of indicators, which add up to the constant in each factor."""
+    rows = np.stack(np.meshgrid(*map(np.arange, codes)), axis=-1).reshape(-1, len(codes))
+    X = np.hstack([np.ones((len(rows), 1))] + [np.eye(n)[rows[:, k]] for k, n in enumerate(codes)])
+    return X.T @ X
+
+
+@pytest.mark.parametrize(
+    "H",
+    [
+        np.array([[1.0, -2, 0], [-2, 4, 0], [0, 0, 0]]),  # two null vectors, of which one is exact
+        without(10, np.arange(10) == 3),
+        without(69, np.isin(np.arange(69), [3, 42]) * 1.0 - np.isin(np.arange(69), [11, 34])),
+        without(40, np.pad([1.0, -2, 1], (37, 0)), np.pad([1.0, -1, -1, 1], (0, 36))),
+        one_hot(6, 2),
+        one_hot(7, 5, 4),
+    ],
+    ids=["rank 1", "unit", "contrast", "differences", "table", "larger table"],
+)
+def test_special_null_vectors(H, rng):
+    for C in (curvature.Dense(H), curvature.BlockDiagonal([np.eye(2), H])):
+        F = C.factorize(ensure_positive=True)
+        assert np.all(F.shift < 1e-12 * H.max())
+        for _ in range(100):
+            assert np.isfinite(F.solve(rng.standard_normal(C.shape[0]))).all()  # raises if it has no digit
+
+
+@pytest.mark.parametrize("scale", [1e-320, 1e-310, 2e-308, 1e-300, 1e300])
+def test_singular_matrices_of_any_scale(scale):
+    H = np.full((2, 2), scale)
+    for C in (curvature.Dense(H), curvature.BlockDiagonal([H]), curvature.LowRank(np.sqrt(H[:, :1]), np.zeros(2))):
+        F = C.factorize(ensure_positive=True)
+        assert np.all(F.shift > 0) and np.all(F.shift < 1e-12 * max(scale, 1e-295))
+        assert np.isfinite(F.solve(np.array([0.5, 1]))).all()
+
+
+@pytest.mark.parametrize("n", [12, 40])
+def test_a_column_that_is_not_finite_leaves_the_others_alone(n, rng):
+    H = positive(rng, n)
+    for C in (curvature.Dense(H), curvature.BlockDiagonal([H, H])):
+        v = np.ones(C.shape[0])
+        solutions = C.solve(np.column_stack([v, np.full(len(v), np.nan), v]))
+        assert np.isnan(solutions[:, 1]).all()
+        for k in (0, 2):
+            assert_close(solutions[:, k], C.solve(v), 1e-15)
+    singular, v = hilbert(12), np.ones(12)
+    with pytest.raises(LinAlgError, match="singular to working precision"):
+        curvature.Dense(singular / singular.max()).solve(np.column_stack([v, v * np.nan]))
+
+
 @pytest.mark.parametrize(
     "make, array",
     [

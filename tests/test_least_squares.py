@@ -401,7 +401,7 @@ def test_ctrl_c_ends_it():
         (ValueError, "max_nfev must be >= 1 and <= 4611686018427387904, got 0", {"max_nfev": 0}),
         (ValueError, "x_scale must be > 0 and finite, got [1, 0]", {"x_scale": [1, 0]}),
         (ValueError, 'x_scale must be "jac", a number or an array of shape (2,), got shape (3,)', {"x_scale": [1] * 3}),
-        (ValueError, 'x_scale must be "jac", a number or an array of shape (2,), got \'a\'', {"x_scale": "a"}),
+        (ValueError, "x_scale must be \"jac\", a number or an array of shape (2,), got 'a'", {"x_scale": "a"}),
         (ValueError, "x0 must have at least one element, got shape (0,)", {"x0": []}),
         (TypeError, f"x0 must be {REAL}, got dtype complex128", {"x0": [1j]}),
         (ValueError, "fun must return residuals of shape (m,), got (2, 1)", {"fun": lambda x: [[1.0], [2.0]]}),

@@ -132,7 +132,7 @@ public:
         Envelope envelope;
         envelope.enclose(packed_);
         const auto works = [&] {
-            return factor_lower(packed_, diagonal_, envelope, threads) && (!options.ensure_positive || solves_probe());
+            return factor_lower(packed_, diagonal_, envelope, threads) && (!options.ensure_positive || can_solve());
         };
         bool found = works();
         if (!found && options.ensure_positive) {
@@ -187,9 +187,12 @@ private:
             }
     }
 
-    bool solves_probe() const {
-        VectorXd x = probe(size());
-        return solve_refined<VectorXd>(x, largest_of_probe);
+    bool can_solve() const {
+        bool is_sure = true;
+        for (Index j = 0; j < size(); ++j) is_sure &= is_pivot(packed_(j, j), diagonal_[j], sure_pivot);
+        if (is_sure) return true;
+        MatrixXd x = random_probes(size());
+        return solve_refined<MatrixXd>(x, largest_of_probes) && x.allFinite();
     }
 
     // Whether no correction is more than this part of its solution.
@@ -201,10 +204,12 @@ private:
         for (Index j = 0; j < x.cols(); ++j)
             residual(packed_, diagonal_, x.col(j).data(), b.col(j).data(), correction.col(j).data());
         substitute(packed_, correction);
-        if (!correction.allFinite()) return true;  // of a right-hand side that is not finite
-        x += correction;
         bool regular = true;
-        for (Index j = 0; j < x.cols(); ++j) regular &= is_small(correction.col(j), x.col(j), largest);
+        for (Index j = 0; j < x.cols(); ++j)
+            if (correction.col(j).allFinite()) {  // as it is, unless the right-hand side is not
+                x.col(j) += correction.col(j);
+                regular &= is_small(correction.col(j), x.col(j), largest);
+            }
         return regular;
     }
 

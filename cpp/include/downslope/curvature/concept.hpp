@@ -14,9 +14,11 @@
 #pragma once
 
 #include <Eigen/Dense>
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -69,32 +71,35 @@ bool find_shift(double lower, double upper, double& shift, const Works& works) {
     return true;
 }
 
-// The smallest shift that changes a matrix whose largest element is `scale`.
-inline double least_shift(double scale) { return epsilon * (scale > 0 ? scale : 1); }
+// The smallest shift that changes a matrix whose largest element is `scale`, and whose inverse is a number.
+inline double least_shift(double scale) {
+    return std::max(epsilon * (scale > 0 ? scale : 1), std::numeric_limits<double>::min());
+}
 
 // Whether a column of a Cholesky factorization ends in a pivot, root^2, that has a digit of its own: one that is all
-// rounding may have either sign.
-inline bool is_pivot(double root, double diagonal) {
-    return root * root > epsilon * diagonal && root > 0 && std::isfinite(root);
+// rounding may have either sign. Or in more than another part of the diagonal.
+inline bool is_pivot(double root, double diagonal, double part = epsilon) {
+    return root * root > part * diagonal && root > 0 && std::isfinite(root);
 }
 
 // A relative correction of a solution is about its error; what it leaves is the square of that. From here on, the
 // matrix counts as singular to working precision.
 inline constexpr double largest_correction = 0.1;
-// A shift makes a matrix positive definite only if it is to be solved with it, too: a probe, and so, by that margin,
-// other right-hand sides.
-inline constexpr double largest_of_probe = 0.01;
+// A shift makes a matrix positive definite only if that can be solved with, too. Where half of the digits are left of
+// each pivot, that goes without saying; else random right-hand sides are tried, for all of which there is to be a
+// margin.
+inline constexpr double sure_pivot = 1.5e-8;
+inline constexpr double largest_of_probes = 0.01;
+inline constexpr Index probes = 8;
+inline MatrixXd random_probes(Index n) {
+    std::minstd_rand random;
+    return MatrixXd::NullaryExpr(n, probes, [&] { return static_cast<double>(random()) / random.max() - 0.5; });
+}
 
 // NaN, which comes of right-hand sides that are not finite, passes.
 template <class Correction, class Solution>
 bool is_small(const Correction& correction, const Solution& solution, double largest) {
     return !(correction.cwiseAbs().maxCoeff() > largest * solution.cwiseAbs().maxCoeff());
-}
-
-// A right-hand side that is in no special direction: the fractional parts of multiples of the golden ratio, less 1/2.
-inline VectorXd probe(Index n) {
-    const VectorXd multiples = VectorXd::LinSpaced(n, 1, static_cast<double>(n)) * 0.6180339887498949;
-    return multiples.array() - multiples.array().floor() - 0.5;
 }
 
 }  // namespace downslope::curvature

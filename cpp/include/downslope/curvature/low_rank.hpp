@@ -37,8 +37,8 @@ public:
         const auto works = [&](double shift) {
             damped_ = damped.array() + shift;
             if (!factor()) return false;
-            VectorXd x = probe(size());
-            return !options.ensure_positive || solve_refined(x, largest_of_probe);
+            MatrixXd x = random_probes(size());
+            return !options.ensure_positive || (solve_refined(x, largest_of_probes) && x.allFinite());
         };
         if (works(0) || (options.ensure_positive &&
                          find_shift(least_shift(scale), -damped.minCoeff() + least_shift(scale), shift_, works)))

@@ -39,7 +39,7 @@ public:
         const Lanes scale = load(blocks, count, options.asymmetry);
         for (Index j = 0; j < n_; ++j) diagonal_[j] = at(j, j) + options.damping;
         factor();
-        const Each positive = options.ensure_positive ? is_factored() && solves_probe() : is_factored();
+        const Each positive = options.ensure_positive ? can_solve() : is_factored(epsilon);
         for (int lane = 0; lane < count; ++lane) {
             const Block& block = blocks[lane];
             if (*block.status != FactorStatus::success) continue;
@@ -91,11 +91,18 @@ private:
         return !(change > largest_part * largest);
     }
 
-    Each solves_probe() const {
-        const VectorXd x = probe(n_);
+    Each can_solve() const {
+        const Each sure = is_factored(sure_pivot);
+        Each regular = is_factored(epsilon);
+        if ((sure || !regular).all()) return regular;
+        const MatrixXd x = random_probes(n_);
         Vector solution;
-        for (Index i = 0; i < n_; ++i) solution[i].setConstant(x[i]);
-        return solve_refined(solution, largest_of_probe);
+        for (Index k = 0; k < probes; ++k) {
+            for (Index i = 0; i < n_; ++i) solution[i].setConstant(x(i, k));
+            regular = regular && solve_refined(solution, largest_of_probes);
+            for (Index i = 0; i < n_; ++i) regular = regular && solution[i].isFinite();
+        }
+        return sure || regular;
     }
 
     Lanes& at(Index i, Index j) { return packed_[j * n_ + i]; }
@@ -133,11 +140,11 @@ private:
     }
 
     // As is_pivot, of 1/root^2.
-    Each is_factored() const {
+    Each is_factored(double part) const {
         Each positive = Each::Constant(true);
         for (Index j = 0; j < n_; ++j) {
             const Lanes& inverse = at(j, j);
-            positive = positive && epsilon * diagonal_[j] * inverse < 1 && inverse > 0 && inverse.isFinite();
+            positive = positive && part * diagonal_[j] * inverse < 1 && inverse > 0 && inverse.isFinite();
         }
         return positive;
     }
@@ -152,7 +159,7 @@ private:
                 for (Index i = j + 1; i < n_; ++i) at(i, j) = at(j, i);
             }
             factor();
-            return is_factored()[lane] && solves_probe()[lane];
+            return can_solve()[lane];
         });
     }
 
