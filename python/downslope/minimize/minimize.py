@@ -113,9 +113,10 @@ def minimize(
     two lines, after such a shift of an indefinite H. Trust regions accept a step if f falls by more than 0.15 of what
     the model predicts; below 0.25 of it the radius becomes a quarter of the step's length, above 0.75 of it, for a step
     that reaches the boundary, twice what it was [1]_ (algorithm 4.1). Hessians are evaluated at accepted points only,
-    and where one is not finite the step goes along -g. Where a condition of convergence holds, but at `x0`, after a
-    long step or after one from where the model curved down, the Hessian is looked at first: if it has negative
-    curvature, which makes x a saddle point or a maximum, the method goes on along that.
+    and where one is not finite the step goes along -g. One that is banded is factorized as a band. Where a condition of
+    convergence holds, but at `x0`, after a long step or after one from where the model curved down, the Hessian is
+    looked at first: if it has negative curvature, which makes x a saddle point or a maximum, the method goes on along
+    that.
 
     References
     ----------
