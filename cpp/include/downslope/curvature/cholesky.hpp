@@ -7,6 +7,7 @@
 
 #include "envelope.hpp"
 #include "residual.hpp"
+#include "shift.hpp"
 #include "symmetric.hpp"
 #include "tile_kernels.hpp"
 

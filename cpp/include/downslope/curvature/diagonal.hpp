@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "concept.hpp"
+#include "shift.hpp"
 
 namespace downslope::curvature {
 

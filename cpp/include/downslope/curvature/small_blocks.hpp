@@ -6,6 +6,7 @@
 #include <array>
 
 #include "residual.hpp"
+#include "shift.hpp"
 
 namespace downslope::curvature {
 
