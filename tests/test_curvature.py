@@ -248,17 +248,17 @@ def test_shifts_of_singular_and_extreme_matrices(H):
         assert np.isfinite(F.solve(np.ones(len(H)))).all()
 
 
-@pytest.mark.parametrize("n, examples", [(2, 1), (3, 2), (8, 3), (30, 10), (40, 39), (150, 20)])
+@pytest.mark.parametrize("n, examples", [(2, 1), (3, 1), (8, 3), (30, 10), (40, 39), (150, 20), (520, 50)])
 @pytest.mark.parametrize("decades", [0, 4])
 def test_what_has_been_made_positive_can_be_solved_with(n, examples, decades, silent):
     """Fewer examples than parameters leave a Fisher matrix singular. The shift is all rounding, but not too small."""
-    for seed in range(20):
+    for seed in range(20 if n < 500 else 2):
         rng = np.random.default_rng(seed)
         G = rng.standard_normal((examples, n)) * 10 ** rng.uniform(-decades, decades, n)
-        H, V = G.T @ G, rng.standard_normal((n, 5))
+        H, V = G.T @ G, np.column_stack([np.ones(n), G[0], rng.standard_normal((n, 5))])
         for C in (curvature.Dense(H), curvature.BlockDiagonal([H]), curvature.LowRank(G.T, np.zeros(n))):
             F = C.factorize(ensure_positive=True)
-            assert np.all(F.shift < 1e-10 * H.max())
+            assert np.all(F.shift <= 1e-12 * H.max() * np.sqrt(n))
             solutions = [F.solve(v) for v in V.T]  # raises if one has no digit
             assert np.isfinite(solutions).all()
 

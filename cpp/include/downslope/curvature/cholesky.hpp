@@ -205,13 +205,7 @@ private:
         for (Index j = 0; j < x.cols(); ++j)
             residual(packed_, diagonal_, x.col(j).data(), b.col(j).data(), correction.col(j).data());
         substitute(packed_, correction);
-        bool regular = true;
-        for (Index j = 0; j < x.cols(); ++j)
-            if (correction.col(j).allFinite()) {  // as it is, unless the right-hand side is not
-                x.col(j) += correction.col(j);
-                regular &= is_small(correction.col(j), x.col(j), largest);
-            }
-        return regular;
+        return correct(x, correction, largest);
     }
 
     PackedMatrix packed_;

@@ -50,10 +50,18 @@ inline constexpr double epsilon = std::numeric_limits<double>::epsilon();
 // matrix counts as singular to working precision.
 inline constexpr double largest_correction = 0.1;
 
-// NaN, which comes of right-hand sides that are not finite, passes.
-template <class Correction, class Solution>
-bool is_small(const Correction& correction, const Solution& solution, double largest) {
-    return !(correction.cwiseAbs().maxCoeff() > largest * solution.cwiseAbs().maxCoeff());
+// Adds its correction to each solution, unless the right-hand side was not finite. Whether none is more than this part
+// of its solution.
+template <class Solutions, class Corrections>
+bool correct(Solutions& x, const Corrections& corrections, double largest) {
+    bool is_regular = true;
+    for (Index j = 0; j < x.cols(); ++j) {
+        const auto correction = corrections.col(j);
+        if (!correction.allFinite()) continue;
+        x.col(j) += correction;
+        is_regular &= !(correction.cwiseAbs().maxCoeff() > largest * x.col(j).cwiseAbs().maxCoeff());
+    }
+    return is_regular;
 }
 
 }  // namespace downslope::curvature

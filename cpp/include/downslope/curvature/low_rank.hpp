@@ -37,8 +37,10 @@ public:
         const auto works = [&](double shift) {
             damped_ = damped.array() + shift;
             if (!factor()) return false;
-            MatrixXd x = random_probes(size());
-            return !options.ensure_positive || (solve_refined(x, largest_of_probes) && x.allFinite());
+            if (!options.ensure_positive) return true;
+            // In the range of U, Woodbury's identity loses most.
+            MatrixXd x = random_probes(size()), y = apply(factor_, damped_, x);
+            return solve_refined(x, largest_of_probes) && solve_refined(y, largest_of_probes) && x.allFinite();
         };
         if (works(0) || (options.ensure_positive &&
                          find_shift(least_shift(scale), -damped.minCoeff() + least_shift(scale), shift_, works)))
@@ -98,14 +100,7 @@ private:
     bool solve_refined(Columns x, double largest) const {
         const MatrixXd b = x;
         x = solve_once(b);
-        const MatrixXd correction = solve_once(b - apply(factor_, damped_, x));
-        bool is_regular = true;
-        for (Index j = 0; j < x.cols(); ++j)
-            if (correction.col(j).allFinite()) {  // as it is, unless the right-hand side is not
-                x.col(j) += correction.col(j);
-                is_regular &= is_small(correction.col(j), x.col(j), largest);
-            }
-        return is_regular;
+        return correct(x, solve_once(b - apply(factor_, damped_, x)), largest);
     }
 
     MatrixXd solve_once(const MatrixXd& b) const {
