@@ -456,6 +456,19 @@ def test_compiled_functions_give_the_bits_of_python_functions(method, apart, has
     assert a.success and same(a, b)
 
 
+@pytest.mark.parametrize("method", ["newton", "trust-exact", "dogleg"])
+def test_threads_change_no_bit(forced_threads, method):
+    """Large enough for its factorizations to be shared out; the Hessian is indefinite at some of the iterates."""
+    problem, x0 = PROBLEMS["trigonometric"], np.full(270, 1 / 270)
+    results = []
+    for threads in (1, 2, 3):
+        with forced_threads(threads):
+            results.append(solve(problem, x0, method, options={"maxiter": 10}))
+    assert results[0].nit == 10
+    assert same(*results[:2])
+    assert same(*results[1:])
+
+
 # ---- many ----
 
 

@@ -35,48 +35,48 @@ namespace {
 
 struct MethodOptions {
     virtual ~MethodOptions() = default;
-    virtual std::unique_ptr<Method> make(std::int64_t n, const Hessians& hessians) const = 0;
+    virtual std::unique_ptr<Method> make(std::int64_t n, const Hessians& hessians, int threads) const = 0;
 };
 
 struct RuleOptions : MethodOptions {
     FirstOrderOptions options;
-    std::unique_ptr<Method> make(std::int64_t n, const Hessians&) const override {
+    std::unique_ptr<Method> make(std::int64_t n, const Hessians&, int) const override {
         return std::make_unique<FirstOrder>(n, options);
     }
 };
 
 struct LBFGSOptions : MethodOptions {
     std::int64_t memory;
-    std::unique_ptr<Method> make(std::int64_t n, const Hessians&) const override { return make_lbfgs(n, memory); }
+    std::unique_ptr<Method> make(std::int64_t n, const Hessians&, int) const override { return make_lbfgs(n, memory); }
 };
 
 // A method of the second order is a loop, with a line search or a trust region, around a subproblem.
 struct NewtonOptions : MethodOptions {
     bool truncated;
-    std::unique_ptr<Method> make(std::int64_t n, const Hessians& hessians) const override {
+    std::unique_ptr<Method> make(std::int64_t n, const Hessians& hessians, int threads) const override {
         if (truncated) return std::make_unique<Newton>(n, std::make_unique<TruncatedCG>(n, hessians.error(n)));
-        return std::make_unique<Newton>(n, std::make_unique<ShiftedNewton>(n, hessians.error(n)));
+        return std::make_unique<Newton>(n, std::make_unique<ShiftedNewton>(n, hessians.error(n), threads));
     }
 };
 
 struct TrustRegionOptions : MethodOptions {
     enum class Kind { exact, truncated, dogleg } kind;
     Radii radii;
-    std::unique_ptr<Method> make(std::int64_t n, const Hessians& hessians) const override {
-        return std::make_unique<TrustRegion>(n, subproblem(n, hessians.error(n)), radii);
+    std::unique_ptr<Method> make(std::int64_t n, const Hessians& hessians, int threads) const override {
+        return std::make_unique<TrustRegion>(n, subproblem(n, hessians.error(n), threads), radii);
     }
 
 private:
-    std::unique_ptr<Subproblem> subproblem(std::int64_t n, double error) const {
-        if (kind == Kind::exact) return std::make_unique<ExactStep>(n, error);
+    std::unique_ptr<Subproblem> subproblem(std::int64_t n, double error, int threads) const {
+        if (kind == Kind::exact) return std::make_unique<ExactStep>(n, error, threads);
         if (kind == Kind::truncated) return std::make_unique<TruncatedCG>(n, error);
-        return std::make_unique<Dogleg>(n, error);
+        return std::make_unique<Dogleg>(n, error, threads);
     }
 };
 
 std::unique_ptr<Run> make_run(const MethodOptions& method, std::int64_t n, const Limits& limits,
-                              const Hessians& hessians) {
-    return std::make_unique<Run>(method.make(n, hessians), n, limits, hessians);
+                              const Hessians& hessians, int threads = 1) {
+    return std::make_unique<Run>(method.make(n, hessians, threads), n, limits, hessians);
 }
 
 // Differences of gradients that are differences themselves, and so less exact, take longer steps: about the square root
@@ -164,7 +164,7 @@ void observe_by(const py::object& observe, const std::vector<py::ssize_t>& shape
 template <class Objective>
 py::tuple minimize_with_gil(const MethodOptions& method, const Limits& limits, const Vector& x0, Objective objective,
                             const Hessians& hessians, const py::object& observe) {
-    const auto run = make_run(method, x0.size(), limits, hessians);
+    const auto run = make_run(method, x0.size(), limits, hessians, all_threads());
     const std::vector<py::ssize_t> shape = shape_of(x0);
     run->start(x0.data());
     Interrupts interrupts;
@@ -180,7 +180,7 @@ py::tuple minimize_with_gil(const MethodOptions& method, const Limits& limits, c
 template <class Objective>
 py::tuple minimize_without_gil(const MethodOptions& method, const Limits& limits, const Vector& x0,
                                const CompiledFunctions& functions, const py::object& observe) {
-    const auto run = make_run(method, x0.size(), limits, functions.hessians());
+    const auto run = make_run(method, x0.size(), limits, functions.hessians(), all_threads());
     const std::vector<py::ssize_t> shape = shape_of(x0);
     run->start(x0.data());
     Interrupts interrupts;

@@ -7,7 +7,7 @@ from downslope.curvature.structure import Curvature, square
 class Dense(Curvature):
     """A dense symmetric matrix, H.
 
-    Solved by Cholesky factorization, over all cores from n = 512 on, with one step of iterative refinement, whose
+    Solved by Cholesky factorization, over all cores from about n = 250 on, with one step of iterative refinement, whose
     residuals are accumulated in twice the working precision [1]_. The relative error of a solution is about the square
     of the condition number times 1e-16, down to the precision itself, where without refinement it is that product.
     Zeros before the first element of a row are left out of the factorization, so that a band takes the work of a band

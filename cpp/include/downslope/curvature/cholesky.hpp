@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <thread>
 
 #include "envelope.hpp"
 #include "residual.hpp"
@@ -13,28 +12,31 @@
 
 namespace downslope::curvature {
 
-// From this size on, one factorization is shared out over threads, in tiles that don't depend on their number.
+// From this size on, a factorization goes by tiles, which don't depend on the number of threads.
 inline constexpr Index parallel_size = 512;
+// From so many products on, it is shared out over threads.
+inline constexpr Index parallel_products = 2'500'000;
 // So many right-hand sides are solved for at once, whatever the number of threads.
 inline constexpr Index chunk_size = 32;
 
 // Replaces the lower triangle by the Cholesky factor, and leaves the rest. False if a pivot is not positive. What lies
 // outside of the envelope is left out, which makes the work of a banded matrix that of its band.
 //
-// Tile (i, k) of the factor takes the tiles to the left of it and those of row k. Threads take the tiles column by
-// column, so that what a tile waits for is always finished or being worked on.
+// A small matrix is one tile. Else tile (i, k) of the factor takes the tiles to the left of it and those of row k; and
+// threads take the tiles column by column, so that what a tile waits for is always finished or being worked on.
 class TiledCholesky {
 public:
     TiledCholesky(PackedMatrix a, const Envelope& envelope, int threads)
         : a_(a), envelope_(envelope), tile_(tile_for(a.cols())) {
         const Index tiles = tiles_in(a.cols(), tile_);
-        if (tiles == 1) {  // nothing to share out
-            make_diagonal_tile(0);
+        if (envelope.products() < parallel_products) threads = 1;
+        if (tiles == 1) {
+            make_diagonal_tile(0, threads);
             return;
         }
         finished_ = std::vector<std::atomic<Index>>(static_cast<std::size_t>(tiles));
         for (auto& row : finished_) row = 0;
-        parallel_tasks(a.cols() >= parallel_size ? threads : 1, tiles * (tiles + 1) / 2, [&](Index task) {
+        parallel_tasks(threads, tiles * (tiles + 1) / 2, [&](Index task) {
             Index k = 0, below = task;
             for (; below >= tiles - k; ++k) below -= tiles - k;
             make_tile(k + below, k);
@@ -44,28 +46,28 @@ public:
     bool is_positive() const { return is_positive_; }
 
 private:
-    // Large tiles are faster, while they stay in the cache, but threads can share small ones more evenly.
-    static Index tile_for(Index n) { return n < parallel_size ? 256 : n < 2 * parallel_size ? 64 : 128; }
+    // Large tiles are faster, but threads can share small ones more evenly.
+    static Index tile_for(Index n) { return n < parallel_size ? parallel_size : n < 2 * parallel_size ? 64 : 128; }
 
     void make_tile(Index i, Index k) {
         wait_for(i, k);
         wait_for(k, k);
         if (is_positive_) {
             if (i == k)
-                make_diagonal_tile(k);
+                make_diagonal_tile(k, 1);
             else
                 make_lower_tile(i, k);
         }
         finished(i).store(k + 1, std::memory_order_release);
     }
 
-    void make_diagonal_tile(Index k) {
+    void make_diagonal_tile(Index k, int threads) {
         const Index begin = k * tile_, size = extent(k);
         const Index first = envelope_.first(begin, begin + size);
         auto tile = a_.block(begin, begin, size, size);
         if (first < begin)
             tile.selfadjointView<Eigen::Lower>().rankUpdate(a_.block(begin, first, size, begin - first), -1);
-        factor_tile(a_, envelope_, begin, begin + size);
+        factor_tile(a_, envelope_, begin, begin + size, threads);
         if (!(tile.diagonal().minCoeff() > 0)) is_positive_ = false;
     }
 
@@ -82,9 +84,7 @@ private:
     Index extent(Index tile) const { return std::min(tile_, a_.cols() - tile * tile_); }
 
     // Until so many tiles of this row are finished.
-    void wait_for(Index row, Index count) {
-        while (finished(row).load(std::memory_order_acquire) < count) std::this_thread::yield();
-    }
+    void wait_for(Index row, Index count) { wait_until(finished(row), count); }
 
     std::atomic<Index>& finished(Index row) { return finished_[static_cast<std::size_t>(row)]; }
 

@@ -29,6 +29,16 @@ public:
         return *std::min_element(group(begin), group(end - 1) + 1);
     }
 
+    // About how many products a factorization takes.
+    Index products() const {
+        Index sum = 0, end = 0;
+        for (const Index first : first_) {
+            end += lanes;
+            sum += lanes * (end - first) * (end - first) / 2;
+        }
+        return sum;
+    }
+
 private:
     template <class Matrix>
     static bool is_zero(const Matrix& a, Index row, Index col) {

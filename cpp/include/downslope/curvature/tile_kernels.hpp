@@ -4,9 +4,11 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 
 #include "../large_pages.hpp"
+#include "../parallel.hpp"
 #include "concept.hpp"
 #include "envelope.hpp"
 #include "lanes.hpp"
@@ -91,8 +93,9 @@ void divide_strip(PackedMatrix& a, const Envelope& envelope, Index first, Index 
 }
 
 // Rows [begin, end) of a whole panel.
-inline void divide_panel(PackedMatrix& a, const Envelope& envelope, Index first, Index begin, Index end, Index j,
-                         const double* inverse) {
+inline void divide_panel(PackedMatrix& a, const Envelope& envelope, Index first, Index begin, Index end, Index j) {
+    double inverse[panel_width];
+    for (int c = 0; c < panel_width; ++c) inverse[c] = 1 / a(j + c, j + c);
     first = std::max(first, envelope.first(j, j + panel_width));
     Index i = begin;
     for (; end - i > 2 * packet_size; i += 3 * packet_size) divide_strip<3>(a, envelope, first, i, j, inverse);
@@ -102,38 +105,50 @@ inline void divide_panel(PackedMatrix& a, const Envelope& envelope, Index first,
         divide_strip<1>(a, envelope, first, i, j, inverse);
 }
 
-// The triangle at (j, j), of so many columns, and its inverted diagonal. Where it fails, a root is NaN or not positive.
-inline void factor_triangle(PackedMatrix& a, Index first, Index j, int width, double* inverse) {
+// The triangle at (j, j), of so many columns. Where it fails, a root is NaN or not positive.
+inline void factor_triangle(PackedMatrix& a, Index first, Index j, int width) {
     const Strip<panel_width / packet_size> strip(a, first, j, j);
     double sums[panel_width][panel_width];
     for (int c = 0; c < panel_width; ++c) strip.copy(c, sums[c]);
     for (int c = 0; c < width; ++c) {
         double* l = a.col(j + c).data() + j;
         l[c] = std::sqrt(l[c] - sums[c][c]);
-        inverse[c] = 1 / l[c];
-        for (int r = c + 1; r < width; ++r) l[r] = (l[r] - sums[c][r]) * inverse[c];
+        const double inverse = 1 / l[c];
+        for (int r = c + 1; r < width; ++r) l[r] = (l[r] - sums[c][r]) * inverse;
         for (int d = c + 1; d < width; ++d)
             for (int r = d; r < width; ++r) sums[d][r] += l[r] * l[d];
     }
 }
 
-// The diagonal tile of the columns [first, last): its lower triangle becomes the factor.
-inline void factor_tile(PackedMatrix& a, const Envelope& envelope, Index first, Index last) {
-    for (Index j = first; j < last; j += panel_width) {
-        double inverse[panel_width];
+// The diagonal tile of the columns [first, last): its lower triangle becomes the factor. Strips of its rows are dealt
+// out to threads in turn; each element is the same sum, whoever computes it.
+inline void factor_tile(PackedMatrix& a, const Envelope& envelope, Index first, Index last, int threads) {
+    constexpr Index height = 3 * panel_width;
+    const auto factor = [&](Index j) {
         const Index width = std::min<Index>(panel_width, last - j), begin = envelope.first(j, j + width);
-        factor_triangle(a, std::max(first, begin), j, static_cast<int>(width), inverse);
-        if (j + panel_width < last) divide_panel(a, envelope, first, j + panel_width, last, j, inverse);
-    }
+        factor_triangle(a, std::max(first, begin), j, static_cast<int>(width));
+    };
+    factor(first);
+    std::atomic<Index> finished{first + panel_width};  // so many columns have their triangle
+    parallel_runs(threads, threads, [&](Index mine, Index others) {
+        for (Index j = first, next; (next = j + panel_width) < last; j = next) {
+            wait_until(finished, next);
+            for (Index i = next, end; i < last; i = end) {
+                const Index strip = (i - first) / height;
+                end = std::min(first + (strip + 1) * height, last);
+                if (strip % threads < mine || strip % threads >= others) continue;
+                divide_panel(a, envelope, first, i, end, j);
+                if (i > next) continue;
+                factor(next);
+                finished.store(next + panel_width, std::memory_order_release);
+            }
+        }
+    });
 }
 
 // Rows [begin, end) of the columns [first, last), whose number is a multiple of the panels', by their diagonal tile.
 inline void divide_tile(PackedMatrix& a, const Envelope& envelope, Index first, Index last, Index begin, Index end) {
-    for (Index j = first; j < last; j += panel_width) {
-        double inverse[panel_width];
-        for (int c = 0; c < panel_width; ++c) inverse[c] = 1 / a(j + c, j + c);
-        divide_panel(a, envelope, first, begin, end, j, inverse);
-    }
+    for (Index j = first; j < last; j += panel_width) divide_panel(a, envelope, first, begin, end, j);
 }
 
 }  // namespace downslope::curvature

@@ -7,8 +7,9 @@ namespace downslope {
 
 class ShiftedCholesky {
 public:
-    explicit ShiftedCholesky(Eigen::Index n)
-        : memory_(Eigen::MatrixXd::Zero(curvature::packed_rows(n), n)),
+    ShiftedCholesky(Eigen::Index n, int threads)
+        : threads_(threads),
+          memory_(Eigen::MatrixXd::Zero(curvature::packed_rows(n), n)),
           packed_(memory_.data(), n, n, Eigen::OuterStride<>(memory_.rows())) {}
     ShiftedCholesky(const ShiftedCholesky&) = delete;  // one part points into another
     ShiftedCholesky& operator=(const ShiftedCholesky&) = delete;
@@ -24,7 +25,7 @@ public:
         shift_ = shift;
         packed_ = matrix();
         diagonal_ = packed_.diagonal().array() + shift;
-        return curvature::factor_lower(packed_, diagonal_, envelope_, 1);
+        return curvature::factor_lower(packed_, diagonal_, envelope_, threads_);
     }
 
     double shift() const { return shift_; }
@@ -44,6 +45,7 @@ private:
 
     const double* hessian_ = nullptr;
     double shift_ = 0;
+    int threads_;
     Eigen::MatrixXd memory_;
     curvature::PackedMatrix packed_;
     curvature::Envelope envelope_;

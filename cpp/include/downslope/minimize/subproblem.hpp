@@ -85,7 +85,7 @@ protected:
 // With the Hessian as a matrix, which stays where it is for as long as the iterate is the same.
 class MatrixSubproblem : public Subproblem {
 public:
-    MatrixSubproblem(std::int64_t n, double error) : Subproblem(n, error), cholesky_(n) {}
+    MatrixSubproblem(std::int64_t n, double error, int threads) : Subproblem(n, error), cholesky_(n, threads) {}
 
     Curvature uses() const override { return Curvature::matrix; }
 
