@@ -469,6 +469,29 @@ def test_threads_change_no_bit(forced_threads, method):
     assert same(*results[1:])
 
 
+@all_methods
+@pytest.mark.parametrize("name", ["rosenbrock", "wood"])
+def test_hess_may_return_memory_that_other_functions_write_to(method, name):
+    problem = PROBLEMS[name]
+    scratch = np.empty((len(problem.x0), len(problem.x0)))
+
+    def spoiling(f):
+        def call(x):
+            scratch[:] = np.nan
+            return f(x)
+
+        return call
+
+    def hess(x):
+        scratch[:] = problem.hess(x)
+        return scratch
+
+    x0 = 10 * problem.x0
+    spoiled = ds.minimize(spoiling(problem.fun), x0, method=method, jac=spoiling(problem.grad), hess=hess)
+    assert spoiled.nfev > spoiled.nhev
+    assert same(spoiled, solve(problem, x0, method))
+
+
 # ---- many ----
 
 

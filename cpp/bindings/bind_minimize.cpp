@@ -121,7 +121,10 @@ public:
     void gradient(const double* x, double* gradient) const {
         functions_.gradient == 0 ? void((*this)(x, gradient)) : fill(functions_.gradient, x, gradient);
     }
-    void hessian(const double* x, double* hessian) const { fill(functions_.hessian, x, hessian); }
+    void hessian(Run& run) const {
+        fill(functions_.hessian, run.point(), run.hessian());
+        run.tell_hessian(run.hessian());
+    }
     // Nothing wants it: compiled functions give whole Hessians.
     void product(const double*, const double*, double*) const {}
     double operator()(const double* x) const {
@@ -143,7 +146,7 @@ public:
     CompiledDifferences(const CompiledFunctions& functions, std::int64_t n)
         : DifferencedObjective(CompiledPair(functions, n), n, *functions.differences) {}
     void turn_to(std::int64_t problem) { function().turn_to(problem); }
-    void hessian(const double* x, double* hessian) { function().hessian(x, hessian); }
+    void hessian(Run& run) { function().hessian(run); }
     void product(const double*, const double*, double*) const {}
 };
 

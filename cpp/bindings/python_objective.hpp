@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "downslope/minimize/run.hpp"
+
 namespace downslope::bindings {
 
 // What results are converted by if they are not at once a float, or an array of float64 of the shape of x; both raise
@@ -68,12 +70,15 @@ public:
     }
 
     // Subclasses of NumPy's array are left to the converter, which refuses masked ones.
-    void copy_array(const pybind11::handle& value, double* out) const {
-        const bool fits = Py_TYPE(value.ptr()) == pybind11::detail::npy_api::get().PyArray_Type_ && Array::check_(value) &&
+    Array as_array(const pybind11::handle& value) const {
+        const bool fits = Py_TYPE(value.ptr()) == pybind11::detail::npy_api::get().PyArray_Type_ &&
+                          Array::check_(value) &&
                           has_shape(pybind11::reinterpret_borrow<pybind11::array>(value), result_shape_);
-        const pybind11::object array =
-            fits ? pybind11::reinterpret_borrow<pybind11::object>(value) : converters_.to_array(value);
-        std::memcpy(out, pybind11::reinterpret_borrow<pybind11::array>(array).data(), bytes_of(result_shape_));
+        if (fits) return pybind11::reinterpret_borrow<Array>(value);
+        return pybind11::reinterpret_borrow<Array>(converters_.to_array(value));
+    }
+    void copy_array(const pybind11::handle& value, double* out) const {
+        std::memcpy(out, as_array(value).data(), bytes_of(result_shape_));
     }
 
 private:
@@ -157,7 +162,7 @@ struct WithSecond : Objective {
         if (second) second->prepare_for_large_results();
     }
 
-    void hessian(const double* x, double* hessian) { second->copy_array((*second)(x), hessian); }
+    void hessian(Run& run) { run.tell_hessian(second->as_array((*second)(run.point())).data()); }
     void product(const double* x, const double* direction, double* product) {
         second->copy_array((*second)(x, direction), product);
     }

@@ -123,15 +123,17 @@ public:
     FactorStatus factorize(const Eigen::Map<const MatrixXd>& a, const FactorOptions& options, double& shift,
                            int threads) {
         double scale = 0;
+        Envelope envelope(size());
         const FactorStatus status =
-            visit_symmetric(a, options.asymmetry, scale, threads,
-                            [&](Index row, Index col, const Square& part) { store(row, col, part); });
+            visit_symmetric(a, options.asymmetry, scale, threads, [&](Index row, Index col, const Square& square) {
+                envelope.enclose(row, col, square);
+                put_square(packed_, row, col, square);
+                if (row > col) put_square(packed_, col, row, square.transpose());
+            });
         if (status != FactorStatus::success) return status;
         diagonal_ = packed_.diagonal().array() + options.damping;
         if (!diagonal_.allFinite()) return FactorStatus::not_finite;
         shift = 0;
-        Envelope envelope;
-        envelope.enclose(packed_);
         const auto works = [&] {
             return factor_lower(packed_, diagonal_, envelope, threads) && (!options.ensure_positive || can_solve());
         };
@@ -163,28 +165,15 @@ public:
 private:
     Index size() const { return diagonal_.size(); }
 
-    using SquareMap = Eigen::Map<Square, 0, Eigen::OuterStride<>>;
-
-    SquareMap at(Index row, Index col) {
-        return SquareMap(packed_.col(col).data() + row, Eigen::OuterStride<>(packed_.outerStride()));
-    }
-
-    Index width_at(Index col) const { return std::min<Index>(lanes, size() - col); }
-
-    // A square of the matrix that is not below the diagonal, and the one that mirrors it.
-    void store(Index row, Index col, Square part) {
-        at(row, col).leftCols(width_at(col)) = part.leftCols(width_at(col));
-        part.transposeInPlace();
-        if (row < col) at(col, row) = part;
-    }
-
     void restore_lower() {
         for (Index col = 0; col < size(); col += lanes)
             for (Index row = 0; row <= col; row += lanes) {
-                Square part = Square::Zero();
-                part.leftCols(width_at(col)) = at(row, col).leftCols(width_at(col));
-                if (row == col) part.triangularView<Eigen::StrictlyLower>() = part.transpose();
-                store(row, col, part);
+                const auto part = square_in(packed_, row, col);
+                Square square = Square::Zero();
+                square.leftCols(part.cols()) = part;
+                square.transposeInPlace();
+                if (row == col) square.triangularView<Eigen::StrictlyUpper>() = square.transpose();
+                put_square(packed_, col, row, square);
             }
     }
 

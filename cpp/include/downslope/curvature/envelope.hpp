@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "concept.hpp"
@@ -12,15 +13,18 @@ namespace downslope::curvature {
 
 class Envelope {
 public:
-    // Reads the strict upper triangle, in squares: their columns are the rows of the lower one.
-    template <class Matrix>
-    void enclose(const Matrix& a) {
-        first_.resize(static_cast<std::size_t>((a.cols() + lanes - 1) / lanes));
-        for (Index col = 0; col < a.cols(); col += lanes) {
-            Index row = 0;
-            while (row < col && is_zero(a, row, col)) row += lanes;
-            first_[static_cast<std::size_t>(col / lanes)] = row;
-        }
+    // Begins with a diagonal.
+    explicit Envelope(Index n) : first_(static_cast<std::size_t>((n + lanes - 1) / lanes)) { reset(); }
+
+    void reset() {
+        Index row = 0;
+        for (Index& first : first_) first = std::exchange(row, row + lanes);
+    }
+
+    // Takes in a square of the lower triangle, after those to the left of it.
+    void enclose(Index row, Index col, const Square& part) {
+        Index& first = first_[static_cast<std::size_t>(row / lanes)];
+        if (col < first && part.cwiseAbs().sum() != 0) first = col;
     }
 
     // A column before which the rows [begin, end) have only zeros.
@@ -40,14 +44,6 @@ public:
     }
 
 private:
-    template <class Matrix>
-    static bool is_zero(const Matrix& a, Index row, Index col) {
-        Lanes sizes = Lanes::Zero();
-        for (Index c = col; c < std::min<Index>(col + lanes, a.cols()); ++c)
-            sizes += a.col(c).template segment<lanes>(row).array().abs();
-        return (sizes == 0).all();
-    }
-
     std::vector<Index> first_;  // of so many rows each
 };
 

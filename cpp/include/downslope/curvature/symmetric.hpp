@@ -24,9 +24,27 @@ EIGEN_ALWAYS_INLINE Square square_at(const Eigen::Map<const MatrixXd>& a, Index 
     return part;
 }
 
-// Checks that a matrix is finite and symmetric, in squares, since one of the two triangles is read against its order.
-// Calls visit(row, col, square) for the squares of the symmetric part that are not below the diagonal. `scale` becomes
-// its largest element.
+// Of two elements that mirror each other, or matrices of them: what the symmetric part has there.
+template <class T>
+EIGEN_ALWAYS_INLINE T average_of(const T& a, const T& b) {
+    return 0.5 * a + 0.5 * b;
+}
+
+// Calls visit(row, col, below, above) for the squares of a matrix at (row, col) and (col, row), row >= col, in the rows
+// [begin, end), from left to right. The one above the diagonal is transposed, so that elements that mirror each other
+// are at the same place: in squares, since one of the two triangles is read against its order.
+template <class Visit>
+void visit_rows(const Eigen::Map<const MatrixXd>& a, Index begin, Index end, const Visit& visit) {
+    for (Index row = begin; row < end; row += lanes)
+        for (Index col = 0; col <= row; col += lanes) {
+            Square above = square_at(a, col, row);
+            above.transposeInPlace();
+            visit(row, col, square_at(a, row, col), above);
+        }
+}
+
+// Checks that a matrix is finite and symmetric. Calls visit(row, col, square) for the squares of the symmetric part
+// that are not above the diagonal. `scale` becomes its largest element.
 template <class Visit>
 FactorStatus visit_symmetric(const Eigen::Map<const MatrixXd>& a, double asymmetry, double& scale, int threads,
                              const Visit& visit) {
@@ -36,20 +54,16 @@ FactorStatus visit_symmetric(const Eigen::Map<const MatrixXd>& a, double asymmet
     std::vector<Extremes> extremes(static_cast<std::size_t>(tiles_in(a.rows())));
     parallel_tasks(threads, tiles_in(a.rows()), [&](Index tile) {
         Extremes extreme;
-        const Index end = std::min((tile + 1) * tile_size, a.cols());
-        for (Index col = tile * tile_size; col < end; col += lanes)
-            for (Index row = 0; row <= col; row += lanes) {
-                const Square above = square_at(a, row, col);
-                Square below = square_at(a, col, row);
-                below.transposeInPlace();
-                const Square average = 0.5 * above + 0.5 * below;
-                visit(row, col, average);
-                for (int k = 0; k < lanes; ++k) {
-                    extreme.largest = extreme.largest.max(average.col(k).array().abs());
-                    extreme.difference = extreme.difference.max((above.col(k) - below.col(k)).array().abs());
-                    extreme.not_finite += 0 * average.col(k).array();  // NaN, if one of the two is not finite
-                }
+        const Index begin = tile * tile_size, end = std::min(begin + tile_size, a.rows());
+        visit_rows(a, begin, end, [&](Index row, Index col, const Square& below, const Square& above) {
+            const Square average = average_of(below, above);
+            visit(row, col, average);
+            for (int k = 0; k < lanes; ++k) {
+                extreme.largest = extreme.largest.max(average.col(k).array().abs());
+                extreme.difference = extreme.difference.max((above.col(k) - below.col(k)).array().abs());
+                extreme.not_finite += 0 * average.col(k).array();  // NaN, if one of the two is not finite
             }
+        });
         extremes[static_cast<std::size_t>(tile)] = extreme;
     });
     double difference = 0;

@@ -7,28 +7,13 @@
 #include <atomic>
 #include <cmath>
 
-#include "../large_pages.hpp"
 #include "../parallel.hpp"
 #include "concept.hpp"
 #include "envelope.hpp"
 #include "lanes.hpp"
+#include "packed.hpp"
 
 namespace downslope::curvature {
-
-// A matrix whose columns are followed by some more rows, so that vectors of rows need no remainder.
-using PackedMatrix = Eigen::Map<MatrixXd, 0, Eigen::OuterStride<>>;
-
-// How many rows those are in all: an odd multiple of the lanes, as columns whose distance has many factors of two
-// compete for few places in caches.
-inline Index packed_rows(Index n) { return (((n + lanes - 1) / lanes) | 1) * lanes; }
-
-// Memory for factors.
-template <class Memory>
-void resize_large(Memory& memory, Index rows, Index cols) {
-    if (memory.rows() == rows && memory.cols() == cols) return;
-    memory.resize(rows, cols);
-    prefer_large_pages(memory.data(), static_cast<std::size_t>(memory.size()) * sizeof(double));
-}
 
 // The columns that are worked on together. With three vectors of rows, their sums are as many as fit in registers.
 inline constexpr int panel_width = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS >= 32 ? 8 : 4;

@@ -16,14 +16,14 @@ public:
         on_boundary_ = false;
         solve_shifted();
         if (!(p_.norm() <= radius)) bend(radius);
-        predicted_ = -(g_.dot(p_) + 0.5 * p_.dot(H() * p_) + 0.5 * cholesky_.shift() * p_.squaredNorm());
+        predicted_ = -(g_.dot(p_) + 0.5 * cholesky_.square(p_));
     }
 
 private:
     void bend(double radius) {
         on_boundary_ = true;
         const double gg = g_.squaredNorm(), length = std::sqrt(gg);
-        const double curvature = g_.dot(H() * g_) / gg + cholesky_.shift();
+        const double curvature = cholesky_.square(g_) / gg;
         if (!(length / curvature < radius)) {
             p_ = -radius / length * g_;
             return;

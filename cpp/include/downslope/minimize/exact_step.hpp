@@ -27,7 +27,9 @@ public:
 
 protected:
     void take(const double* hessian) override {
-        MatrixSubproblem::take(hessian);
+        // Which may be somebody else's, and is wanted again for other radii.
+        H_ = Eigen::Map<const Eigen::MatrixXd>(hessian, g_.size(), g_.size());
+        MatrixSubproblem::take(H_.data());
         is_reduced_ = false;
         factorizations_ = 0;
     }
@@ -66,7 +68,7 @@ private:
     void reduce() {
         if (is_reduced_) return;
         is_reduced_ = true;
-        tridiagonal_.reduce(H());
+        tridiagonal_.reduce(cholesky_.symmetric_part());
         b_ = tridiagonal_.basis().adjoint() * g_;
         least_ = 0;
         if (tridiagonal_.factorize(0)) return;
@@ -121,6 +123,7 @@ private:
     int factorizations_ = 0;  // for lambdas at this iterate
     double least_ = 0;
     ShiftedTridiagonal tridiagonal_;
+    Eigen::MatrixXd H_;
     Eigen::VectorXd b_, q_;
 };
 

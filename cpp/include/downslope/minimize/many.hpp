@@ -98,10 +98,7 @@ public:
     // Hessians, likewise.
     void tell_hessians(const double* hessians, const Results& results, int threads) {
         const std::int64_t size = n_ * n_;
-        const auto tell_one = [&](Run& run, std::int64_t row) {
-            std::copy_n(hessians + row * size, size, run.hessian());
-            run.tell_hessian();
-        };
+        const auto tell_one = [&](Run& run, std::int64_t row) { run.tell_hessian(hessians + row * size); };
         each(wanting(true), threads, tell_one);
         drop_ended(results);
     }

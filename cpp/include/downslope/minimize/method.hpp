@@ -44,7 +44,7 @@ public:
 
     virtual Curvature uses() const { return Curvature::unused; }
 
-    // Takes in the Hessian at the iterate, before `advance` or `leave`: symmetric and finite, or null if it is not.
+    // Takes in the Hessian at the iterate, as it was given, which stays where it is until `advance` or `leave` is over.
     virtual void take_hessian(const double*) {}
 
     // Whether an iterate that meets a condition of convergence might be no minimum for all that the method knows.

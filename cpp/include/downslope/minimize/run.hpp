@@ -87,10 +87,11 @@ public:
         nfev_ += evaluations;
         ++njev_;
         if (!second_.take_difference()) return;
-        second_.has_matrix() ? go_on() : pass_product();
+        second_.has_matrix() ? tell_hessian(second_.hessian()) : pass_product();
     }
-    void tell_hessian() {
-        second_.symmetrize();
+    void tell_hessian(const double* hessian) {
+        second_.take_hessian(hessian);
+        method_->take_hessian(hessian);
         go_on();
     }
     void tell_product() { pass_product(); }
@@ -150,7 +151,6 @@ private:
 
     // The Hessian is there, if the method uses it.
     void go_on() {
-        if (second_.has_matrix()) method_->take_hessian(second_.finite_hessian());
         if (converged_ == Status::running)
             method_->advance(latest_gradient_);
         else

@@ -8,12 +8,13 @@
 #include <limits>
 #include <vector>
 
+#include "../curvature/symmetric.hpp"
 #include "method.hpp"
 #include "vectors.hpp"
 
 namespace downslope {
 
-// Where they come from. Forward differences of the gradient, symmetrized, step by `relative_step` times max(1, |x|).
+// Where they come from. Forward differences of the gradient step by `relative_step` times max(1, |x|).
 struct Hessians {
     enum class Source { matrix, products, differences } source = Source::differences;
     double relative_step = std::sqrt(std::numeric_limits<double>::epsilon());
@@ -31,7 +32,7 @@ public:
         : n_(n), hessians_(hessians), used_(uses != Curvature::unused) {
         if (!used_) return;
         has_matrix_ = uses == Curvature::matrix || hessians.source == Hessians::Source::matrix;
-        if (has_matrix_) hessian_.resize(size() * size());
+        multiplies_ = has_matrix_ && uses == Curvature::products;
         product_.resize(size());
         if (differences()) x_.resize(size()), at_x_.resize(size()), point_.resize(size()), gradient_.resize(size());
     }
@@ -49,6 +50,7 @@ public:
     // Each says what is wanted for it.
     Want begin_hessian() {
         if (!differences()) return Want::hessian;
+        hessian();
         column_ = 0;
         point_ = x_;
         move_along_axis();
@@ -75,26 +77,24 @@ public:
             move_along_axis();
             return false;
         }
-        symmetrize();
         return true;
     }
 
-    double* hessian() { return hessian_.data(); }
+    // Room for a Hessian.
+    double* hessian() {
+        hessian_.resize(size() * size());
+        return hessian_.data();
+    }
     double* product() { return product_.data(); }
 
-    void symmetrize() {
+    // Keeps the symmetric part of the Hessian if it is to be multiplied with.
+    void take_hessian(const double* given) {
+        if (!multiplies_) return;
+        double* const kept = hessian();
         for (std::size_t i = 0; i < size(); ++i)
-            for (std::size_t j = 0; j < i; ++j) {
-                double &below = hessian_[i * size() + j], &above = hessian_[j * size() + i];
-                below = above = below == above ? below : 0.5 * below + 0.5 * above;
-            }
-    }
-
-    // Null if an element is not finite, or so large that products of two would not be.
-    const double* finite_hessian() const {
-        constexpr double largest = 0x1p500;
-        const auto count = static_cast<std::int64_t>(hessian_.size());
-        return max_norm(hessian_.data(), count) <= largest ? hessian_.data() : nullptr;
+            for (std::size_t j = 0; j <= i; ++j)
+                kept[i * size() + j] = kept[j * size() + i] =
+                    curvature::average_of(given[i * size() + j], given[j * size() + i]);
     }
 
     void multiply(const double* direction) {
@@ -114,7 +114,7 @@ private:
 
     std::int64_t n_;
     Hessians hessians_;
-    bool used_, has_matrix_ = false;
+    bool used_, has_matrix_ = false, multiplies_ = false;
     std::size_t column_ = 0;
     double step_ = 1;
     Doubles hessian_, product_, x_, at_x_, point_, gradient_;

@@ -27,8 +27,7 @@ bool evaluate(Run& run, Objective& fun) {
         fun.gradient(run.point(), run.gradient());
         run.tell_gradient(fun.gradient_evaluations);
     } else if (run.wants() == Want::hessian) {
-        fun.hessian(run.point(), run.hessian());
-        run.tell_hessian();
+        fun.hessian(run);
     } else if (run.wants() == Want::product) {
         fun.product(run.point(), run.direction(), run.product());
         run.tell_product();
@@ -38,8 +37,8 @@ bool evaluate(Run& run, Objective& fun) {
 
 // An objective is a callable double(const double* x, double* gradient), with a member `evaluations`, how often one call
 // evaluates the function. For methods of the second order it has gradient(x, gradient), with `gradient_evaluations`,
-// hessian(x, hessian) and product(x, direction, product), too. `observe(run)` is called after each iteration, and may
-// stop the run; `alive()` every few milliseconds, and tells whether to go on.
+// product(x, direction, product) and hessian(run), which tells the run, too. `observe(run)` is called after each
+// iteration, and may stop the run; `alive()` every few milliseconds, and tells whether to go on.
 template <class Objective, class Observer, class Alive>
 void solve(Run& run, Objective& fun, const Observer& observe, const Alive& alive, Pulse& pulse) {
     const bool is_timed = std::isfinite(run.limits().max_seconds);

@@ -23,7 +23,7 @@ public:
 
     virtual Curvature uses() const = 0;
 
-    // Turns to another iterate; `hessian` is null where there is none, or none that is finite.
+    // Turns to another iterate; `hessian` stays where it is until the first call of `solve` or `search_escape` is over.
     virtual void start(const double* gradient, const double* hessian) {
         g_ = Eigen::Map<const Eigen::VectorXd>(gradient, g_.size());
         is_convex_ = true;
@@ -82,7 +82,7 @@ protected:
     std::optional<Eigen::VectorXd> escape_;
 };
 
-// With the Hessian as a matrix, which stays where it is for as long as the iterate is the same.
+// With the Hessian as a matrix.
 class MatrixSubproblem : public Subproblem {
 public:
     MatrixSubproblem(std::int64_t n, double error, int threads) : Subproblem(n, error), cholesky_(n, threads) {}
@@ -91,20 +91,19 @@ public:
 
     void search_escape() override {
         if (!has_hessian() || is_positive_definite()) return;
-        const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(H());
+        const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(cholesky_.symmetric_part());
         const Eigen::VectorXd& values = eigen.eigenvalues();
         if (values[0] < -error_ * values.cwiseAbs().maxCoeff()) set_escape(eigen.eigenvectors().col(0), values[0]);
     }
 
 protected:
     void take(const double* hessian) override {
-        hessian_ = hessian;
-        cholesky_.turn_to(hessian);
+        has_hessian_ = cholesky_.turn_to(hessian);
         is_factored_ = false;
     }
 
-    bool has_hessian() const { return hessian_ != nullptr; }
-    Eigen::Map<const Eigen::MatrixXd> H() const { return {hessian_, g_.size(), g_.size()}; }
+    // False if it is worth nothing, as an element is not finite.
+    bool has_hessian() const { return has_hessian_; }
 
     // Factorizes H as it is, the first time it is asked.
     bool is_positive_definite() {
@@ -118,8 +117,8 @@ protected:
         if (is_factored_ || is_positive_definite()) return;
         is_convex_ = false;
         // Beside a Hessian that vanishes, the gradient gives the size.
-        const double size = std::max(H().cwiseAbs().maxCoeff(), 1e-10 * g_.norm());
-        const double least = std::max(curvature::least_shift(size), -H().diagonal().minCoeff());
+        const double size = std::max(cholesky_.largest(), 1e-10 * g_.norm());
+        const double least = std::max(curvature::least_shift(size), -cholesky_.least_diagonal());
         double shift = 0;
         curvature::find_shift(least, static_cast<double>(g_.size()) * size, shift,
                               [&](double trial) { return cholesky_.factorize(trial); });
@@ -134,8 +133,7 @@ protected:
     ShiftedCholesky cholesky_;
 
 private:
-    const double* hessian_ = nullptr;
-    bool is_factored_ = false, is_positive_definite_ = false;
+    bool has_hessian_ = false, is_factored_ = false, is_positive_definite_ = false;
 };
 
 }  // namespace downslope
