@@ -7,6 +7,7 @@ import ctypes
 import datetime
 import re
 import sys
+import types
 from _ctypes import FUNCFLAG_PYTHONAPI, _Pointer
 from dataclasses import dataclass
 from functools import lru_cache
@@ -82,19 +83,18 @@ def compiled(fun, roles, name):
     >>> compiled(lambda x: x @ x, ["value"], "fun") is None
     True
     """
-    expected = " or ".join(repr(SIGNATURES[role]) for role in roles)
     read = _reader(fun)
     if read is None:
-        if not callable(fun):
-            raise TypeError(f"{name} must be callable, or compiled with the signature {expected}, got {fun!r}")
-        return None
+        if callable(fun):
+            return None
+        raise TypeError(f"{name} must be callable, or compiled with the signature {_expected(roles)}, got {fun!r}")
     try:
         code = read(fun)
     except _Unusable as reason:
-        raise TypeError(f"{name} must have the signature {expected}, got {fun!r}, {reason}") from None
+        raise TypeError(f"{name} must have the signature {_expected(roles)}, got {fun!r}, {reason}") from None
     role = _role(code.signature, roles)
     if role is None:
-        raise TypeError(f"{name} must have the signature {expected}, got {code.signature!r}")
+        raise TypeError(f"{name} must have the signature {_expected(roles)}, got {code.signature!r}")
     if not code.address:
         raise ValueError(f"{name} must not be a NULL pointer, got {fun!r}")
     return CompiledFunction(code.address, code.user_data or None, fun, role)
@@ -106,6 +106,11 @@ def is_compiled(fun):
 
 
 # ---- signatures ----
+
+
+def _expected(roles):
+    return " or ".join(repr(SIGNATURES[role]) for role in roles)
+
 
 _VOID_POINTER = "void *"
 # Words that may follow a type and belong to it; any other is the name of the parameter.
@@ -225,6 +230,8 @@ def _ctypes_type(ctypes_type):
 
 _CTYPES_TYPES = {None: "void", ctypes.c_int: "int", ctypes.c_double: "double", ctypes.c_void_p: _VOID_POINTER}
 
+_PYTHON = (types.FunctionType, types.MethodType)
+
 # Module, class, and what reads its instances. A module that has not been imported has none.
 _SOURCES = [
     ("scipy", "LowLevelCallable", _from_low_level_callable),
@@ -236,6 +243,8 @@ _SOURCES = [
 
 
 def _reader(fun):
+    if isinstance(fun, _PYTHON):  # as most are: at once
+        return None
     for module, class_name, read in _SOURCES:
         if isinstance(fun, getattr(sys.modules.get(module), class_name, ())):
             return read
