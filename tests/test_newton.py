@@ -71,13 +71,47 @@ def test_conjugate_gradients_on_a_convex_quadratic(rng, method):
     assert res.success and np.allclose(res.x, np.linalg.solve(problem.A, -problem.b), rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("method", ["newton", "trust-exact", "dogleg"])
+@pytest.mark.parametrize("method", ["trust-exact", "dogleg"])
 def test_convergence_is_quadratic(method):
     X, res = iterates(ROSENBROCK, ROSENBROCK.x0, method, options={"gtol": 1e-13})
     error = np.linalg.norm(X - 1, axis=1)
     close = [k for k in range(len(error) - 1) if 1e-8 < error[k] < 1e-2]
     assert res.success and len(close) >= 2
     assert all(error[k + 1] <= 100 * error[k] ** 2 for k in close)
+
+
+def test_convergence_of_newton_is_cubic(rng):
+    """By a second step of each Hessian, of which there is one an iteration."""
+    A = rng.standard_normal((12, 4))
+    problem = Quadratic(np.zeros((4, 4)), np.zeros(4))
+    problem.fun = lambda x: (np.expm1(A @ x) - A @ x).sum()
+    problem.grad = lambda x: A.T @ np.expm1(A @ x)
+    problem.hess = lambda x: (A.T * np.exp(A @ x)) @ A
+    pairs = []
+    for x0 in rng.uniform(-0.5, 0.5, (20, 4)):
+        X, res = iterates(problem, x0, "newton", options={"gtol": 1e-13})
+        assert res.success and res.nhev <= res.nit + 1 < res.nfev
+        error = np.linalg.norm(X, axis=1)
+        pairs += [(a, b) for a, b in zip(error, error[1:], strict=False) if 1e-4 < a < 0.5]
+    assert len(pairs) >= 25
+    assert all(b <= 3 * a**3 + 1e-14 for a, b in pairs)
+
+
+@pytest.mark.parametrize("beyond", [np.nan, 1e9])
+def test_newton_turns_to_the_next_hessian_where_the_second_step_fails(beyond):
+    """The objective is of use at the first two points alone, and the second is the result."""
+    useful = []
+
+    def fun(x):
+        if len(useful) < 2:
+            useful.append(x.copy())
+        return (x**4 + x**2).sum() if any(np.array_equal(x, point) for point in useful) else beyond
+
+    res = ds.minimize(
+        fun, [1.0], method="newton", jac=lambda x: 4 * x**3 + 2 * x, hess=lambda x: np.diag(12 * x**2 + 2)
+    )
+    assert not res.success and res.nhev == 2 and res.nit == 1
+    assert np.array_equal(res.x, useful[1]) and np.allclose(res.x, 1 - 6 / 14)
 
 
 @pytest.mark.parametrize("method", WITH_PRODUCTS)

@@ -131,7 +131,7 @@ def test_iterates_of_trust_regions(method, name):
 
 
 def test_iterates_of_newton_where_all_is_convex(rng):
-    """Both take whole steps."""
+    """The first of each two steps is whole, and the second as long as the change of curvature says."""
     H, _ = quadratic(rng, rng.uniform(0.1, 10, 12))
     functions = (
         lambda x: x @ H @ x / 2 + (x**4).sum(),

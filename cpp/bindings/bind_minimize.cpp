@@ -53,9 +53,10 @@ struct LBFGSOptions : MethodOptions {
 // A method of the second order is a loop, with a line search or a trust region, around a subproblem.
 struct NewtonOptions : MethodOptions {
     bool truncated;
+    double gtol;
     std::unique_ptr<Method> make(std::int64_t n, const Hessians& hessians, int threads) const override {
-        if (truncated) return std::make_unique<Newton>(n, std::make_unique<TruncatedCG>(n, hessians.error(n)));
-        return std::make_unique<Newton>(n, std::make_unique<ShiftedNewton>(n, hessians.error(n), threads));
+        if (truncated) return std::make_unique<Newton>(n, std::make_unique<TruncatedCG>(n, hessians.error(n)), gtol);
+        return std::make_unique<Newton>(n, std::make_unique<ShiftedNewton>(n, hessians.error(n), threads), gtol);
     }
 };
 
@@ -336,12 +337,13 @@ void bind_minimize(py::module_& module) {
              }),
              py::arg("memory"));
     py::class_<NewtonOptions, MethodOptions>(module, "NewtonMethod")
-        .def(py::init([](bool truncated) {
+        .def(py::init([](bool truncated, double gtol) {
                  NewtonOptions options;
                  options.truncated = truncated;
+                 options.gtol = gtol;
                  return options;
              }),
-             py::arg("truncated"));
+             py::arg("truncated"), py::arg("gtol"));
     py::class_<TrustRegionOptions, MethodOptions>(module, "TrustRegionMethod")
         .def(py::init([](const std::string& kind, double initial, double most) {
                  TrustRegionOptions options;

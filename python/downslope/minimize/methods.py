@@ -64,7 +64,7 @@ class Plan:
             # Each step takes at least one evaluation.
             self.method = _rule_method(self.name, options, min(loop["maxiter"], loop["maxfev"]))
         elif self.name in _NEWTON:
-            self.method = core.NewtonMethod(truncated=self.name == "newton-cg")
+            self.method = core.NewtonMethod(truncated=self.name == "newton-cg", gtol=loop["gtol"])
             _refuse(options, (), self.name)
         elif self.name in _TRUST:
             self.method = _trust_region(self.name, options)

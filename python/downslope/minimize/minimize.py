@@ -108,7 +108,9 @@ def minimize(
 
     With g and H the gradient and the Hessian at x, methods of the second order take a step p by the model g.p + p.Hp/2.
     "newton" solves (H + s I) p = -g, with s = 0 or at most about twice the smallest s that makes H + s I positive
-    definite [1]_ (section 3.4); "trust-exact" minimizes the model in a ball [3]_, "trust-ncg" [4]_ and "newton-cg" [1]_
+    definite [1]_ (section 3.4), and where s = 0 and x + p has at most half the gradient, a second step within the same
+    iteration, (c H) q = -g(x + p), for which H is factorized already [5]_ and c = max(0.2, 1 - 2 p.g(x + p) / p.g(x))
+    is how much the curvature along p seems to have changed; "trust-exact" minimizes the model in a ball [3]_, "trust-ncg" [4]_ and "newton-cg" [1]_
     (algorithm 7.1) do so roughly, and more exactly before rounding would end them, "dogleg" [1]_ (section 4.1) along
     two lines, after such a shift of an indefinite H. Trust regions accept a step if f falls by more than 0.15 of what
     the model predicts; below 0.25 of it the radius becomes a quarter of the step's length, above 0.75 of it, for a step
@@ -126,6 +128,7 @@ def minimize(
     .. [3] J. J. More and D. C. Sorensen, "Computing a trust region step", SIAM J. Sci. Stat. Comput. 4(3), 1983.
     .. [4] T. Steihaug, "The conjugate gradient method and trust regions in large scale optimization", SIAM J. Numer.
        Anal. 20(3), 1983.
+    .. [5] V. E. Shamanskii, "A modification of Newton's method", Ukrainian Math. J. 19, 1967, for equations.
 
     Examples
     --------

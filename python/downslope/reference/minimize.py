@@ -92,18 +92,30 @@ def trust_region(step, fun, grad, hess, x0, iterations, radius=1.0, most=1e10):
 
 
 def newton(fun, grad, hess, x0, iterations):
-    """Newton's steps, of Hessians shifted by twice the smallest shift, and a search for Wolfe's conditions."""
+    """Newton's steps, of Hessians shifted by twice the smallest shift, and a search for Wolfe's conditions.
+
+    After a whole step, without a shift, that has halved the gradient, there is a second one of the same Hessian, times
+    what has become of the curvature along the first.
+    """
     points = [x0]
     while len(points) <= iterations:
         x = points[-1]
-        p = solve(hess(x), -grad(x), damping=2 * smallest_shift(hess(x)))
-        points.append(x + wolfe_step(fun, grad, x, p) * p)
+        H, g = hess(x), grad(x)
+        shift = 2 * smallest_shift(H)
+        p = solve(H, -g, damping=shift)
+        step = wolfe_step(fun, grad, x, p)
+        y = x + step * p
+        if shift == 0 and step == 1 and 0 < np.linalg.norm(grad(y)) <= np.linalg.norm(g) / 2:
+            change = max(0.2, 1 - 2 * (grad(y) @ p) / (g @ p))
+            q = solve(H, -grad(y))
+            y = y + wolfe_step(fun, grad, y, q, 1 / change) * q
+        points.append(y)
     return points
 
 
-def wolfe_step(fun, grad, x, p, decrease=1e-3, curvature=0.9):
-    """A step for the strong Wolfe conditions, by doubling and bisection from 1."""
-    low, step, high = 0.0, 1.0, np.inf
+def wolfe_step(fun, grad, x, p, step=1.0, decrease=1e-3, curvature=0.9):
+    """A step for the strong Wolfe conditions, by doubling and bisection from `step`."""
+    low, high = 0.0, np.inf
     slope = grad(x) @ p
     while True:
         there = grad(x + step * p) @ p

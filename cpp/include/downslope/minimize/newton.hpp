@@ -1,5 +1,14 @@
-// Newton's method with a line search: Nocedal & Wright 2006, sections 3.4 and 7.1.
+// Newton's method with a line search: Nocedal & Wright 2006, sections 3.4 and 7.1. Where a whole step has halved the
+// gradient or more, a second one with the same factorization follows before the next Hessian: Shamanskii, "A
+// modification of Newton's method", Ukrainian Math. J. 19, 1967, with a condition like Kelley's, "Iterative methods for
+// linear and nonlinear equations", 1995, chapter 5. Both are one iteration, of the third order.
+//
+// Not in either: the second step takes the Hessian times the factor by which the curvature along the first step has
+// changed at its end. Of s.Hs = -g.s at its beginning, the mean along it is s.(g+ - g), 1 - g+.s / g.s times as much,
+// and were it linear, the end would be as far from the mean as the beginning: 1 - 2 g+.s / g.s.
 #pragma once
+
+#include <algorithm>
 
 #include "line_search.hpp"
 #include "second_order.hpp"
@@ -8,7 +17,15 @@ namespace downslope {
 
 class Newton final : public SecondOrder {
 public:
-    using SecondOrder::SecondOrder;
+    // No second step is taken from where the largest element of the gradient is `gtol` at most.
+    Newton(std::int64_t n, std::unique_ptr<Subproblem> subproblem, double gtol)
+        : SecondOrder(n, std::move(subproblem)), gtol_(gtol) {}
+
+    void advance(const double* gradient) override {
+        stage_ = Stage::first;
+        change_ = 1;
+        SecondOrder::advance(gradient);
+    }
 
 protected:
     double radius() const override { return std::numeric_limits<double>::infinity(); }
@@ -16,11 +33,12 @@ protected:
 
     void propose() override {
         slope_ = dot(g_.data(), subproblem_->step().data(), n_);
-        search_.start(f_, slope_, 1);
+        search_.start(f_, slope_, 1 / change_);
         go_to(search_.step());
     }
 
     Outcome judge(double f, const double* gradient, bool finite) override {
+        if (stage_ == Stage::back) return accept(f, gradient);
         const double slope =
             finite ? dot(gradient, subproblem_->step().data(), n_) : std::numeric_limits<double>::quiet_NaN();
         if (is_lost_in_rounding(-slope_ * search_.step(), f) && is_flatter(gradient)) return accept(f, gradient);
@@ -32,15 +50,43 @@ protected:
                 break;
             case LineSearch::Outcome::no_progress:
                 if (f < f_) break;  // less than was asked for, but rounding may allow no more
-                return give_up();
+                return stage_ == Stage::second ? go_back() : give_up();
             case LineSearch::Outcome::not_finite:
-                return Outcome::not_finite;
+                return stage_ == Stage::second ? go_back() : Outcome::not_finite;
         }
-        return accept(f, gradient);
+        const bool repeats = is_worth_repeating(gradient);
+        const double change = 1 - 2 * slope / slope_;
+        const Outcome outcome = accept(f, gradient);
+        return repeats ? repeat(change) : outcome;
     }
 
 private:
-    double slope_ = 0;
+    enum class Stage { first, second, back };
+
+    bool is_worth_repeating(const double* gradient) const {
+        return stage_ == Stage::first && subproblem_->is_factorized() && search_.step() == 1 &&
+               max_norm(gradient, n_) > gtol_ && norm(gradient, n_) <= 0.5 * norm(g_.data(), n_);
+    }
+
+    // Goes on from what has been accepted, unless the decrease would be lost in rounding.
+    Outcome repeat(double change) {
+        constexpr double least_change = 0.2;
+        stage_ = Stage::second;
+        change_ = std::max(change, least_change);
+        subproblem_->turn_to(g_.data());
+        solve();
+        return -slope_ <= rounding_of(f_) ? Outcome::iterate : Outcome::wants_more;
+    }
+
+    // The second step is no use: to where it began, where the next Hessian may help.
+    Outcome go_back() {
+        stage_ = Stage::back;
+        go_to(0);
+        return Outcome::wants_more;
+    }
+
+    double gtol_, slope_ = 0, change_ = 1;
+    Stage stage_ = Stage::first;
     LineSearch search_;
 };
 

@@ -39,12 +39,12 @@ public:
     bool doubts() const override { return doubts_; }
 
     void advance(const double* gradient) override {
-        leaving_ = false;
+        leaving_ = doubts_ = false;
         subproblem_->start(gradient, hessian_);
         solve();
     }
     void leave(const double* gradient) override {
-        leaving_ = true;
+        leaving_ = true, doubts_ = false;
         subproblem_->start(gradient, hessian_);
         subproblem_->search_escape();
         go_on();
@@ -92,7 +92,7 @@ protected:
         // A Hessian that is positive definite nearby speaks for one here.
         constexpr double nearby = 1e-2;
         const bool is_near = max_distance(x_.data(), trial_.data(), n_) <= nearby * std::max(1.0, max_norm(x(), n_));
-        doubts_ = !subproblem_->is_convex() || !is_near;
+        doubts_ |= !subproblem_->is_convex() || !is_near;
         f_ = f;
         x_.swap(trial_);
         std::copy_n(gradient, n_, g_.data());

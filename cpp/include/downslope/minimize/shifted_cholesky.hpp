@@ -12,9 +12,11 @@ class ShiftedCholesky {
 public:
     ShiftedCholesky(Eigen::Index n, int threads)
         : threads_(threads),
-          memory_(Eigen::MatrixXd::Zero(curvature::packed_rows(n), n)),
+          memory_(curvature::packed_rows(n), n),
           packed_(memory_.data(), n, n, Eigen::OuterStride<>(memory_.rows())),
-          envelope_(n) {}
+          envelope_(n) {
+        memory_.bottomRows(memory_.rows() - n).setZero();
+    }
     ShiftedCholesky(const ShiftedCholesky&) = delete;  // one part points into another
     ShiftedCholesky& operator=(const ShiftedCholesky&) = delete;
 

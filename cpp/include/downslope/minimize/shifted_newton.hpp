@@ -16,6 +16,7 @@ public:
         predicted_ = -0.5 * g_.dot(p_);
         on_boundary_ = false;
     }
+    bool is_factorized() const override { return has_hessian() && is_convex_; }
 };
 
 }  // namespace downslope

@@ -25,14 +25,20 @@ public:
 
     // Turns to another iterate; `hessian` stays where it is until the first call of `solve` or `search_escape` is over.
     virtual void start(const double* gradient, const double* hessian) {
-        g_ = Eigen::Map<const Eigen::VectorXd>(gradient, g_.size());
+        turn_to(gradient);
         is_convex_ = true;
         escape_.reset();
         take(hessian);
     }
 
+    // Turns to another gradient; the Hessian stays.
+    void turn_to(const double* gradient) { g_ = Eigen::Map<const Eigen::VectorXd>(gradient, g_.size()); }
+
     // A step not longer than `radius`, again for each radius that is tried.
     virtual void solve(double radius) = 0;
+    // Whether the Hessian itself, without a shift, has been factorized, so that a step for another gradient costs
+    // little.
+    virtual bool is_factorized() const { return false; }
     // Whether `solve` can be more exact at this iterate than it has been, which it is from now on.
     virtual bool sharpen() { return false; }
     // Looks for a direction of negative curvature.
