@@ -49,7 +49,7 @@ def block_rows():
 
 
 def dense_rows():
-    for n in (512, 1024, 2048):
+    for n in (300, 512, 1024, 2048):
         H, v = positive(n, n), np.random.default_rng(1).standard_normal(n)
         cho = scipy_linalg and (lambda H=H, v=v: scipy_linalg.cho_solve(scipy_linalg.cho_factor(H), v))
         race(

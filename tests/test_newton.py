@@ -503,6 +503,112 @@ def test_threads_change_no_bit(forced_threads, method):
     assert same(*results[1:])
 
 
+class Decay:
+    """The sum of x + exp(-x), whose curvature vanishes far out."""
+
+    @staticmethod
+    def fun(x):
+        return np.sum(x + np.exp(-x))
+
+    @staticmethod
+    def grad(x):
+        return 1 - np.exp(-x)
+
+    @staticmethod
+    def hess(x):
+        return np.diag(np.exp(-x))
+
+
+@pytest.mark.parametrize("x0", [[250.0], [300.0], [740.0], [700.0, 800.0], [712.0, 800.0], [745.0, 800.0]])
+@pytest.mark.parametrize("method", TRUST_REGIONS)
+def test_trust_regions_where_curvature_underflows(method, x0, silent):
+    seen = []
+    res = ds.minimize(
+        lambda x: seen.append(x) or Decay.fun(x),
+        x0,
+        method=method,
+        jac=Decay.grad,
+        hess=Decay.hess,
+        options={"maxfev": 999},
+    )
+    assert res.success and np.allclose(res.x, 0, atol=1e-6)
+    lengths = np.linalg.norm(np.diff(seen, axis=0), axis=1)
+    assert lengths[0] <= 1 + 1e-7 and lengths.max() < 1e4
+
+
+def test_newton_comes_back_from_far_beyond_what_is_finite(silent):
+    """Some twenty steps back, each to a tenth, do not count against the search that follows."""
+    assert solve(Decay, [50.0], "newton").success
+
+
+@all_methods
+def test_what_converges_is_the_result(method):
+    """On the way, some trial steps are lower, but beyond another minimum."""
+
+    def fun(x):
+        return -0.1 * np.sin(8.3 * x[0]) - 0.4 * np.cos(x[0]) + 0.1 * x[0] ** 2
+
+    def grad(x):
+        return -0.83 * np.cos(8.3 * x) + 0.4 * np.sin(x) + 0.2 * x
+
+    def hess(x):
+        return np.diag(6.889 * np.sin(8.3 * x) + 0.4 * np.cos(x) + 0.2)
+
+    for x0 in np.linspace(-4, 4, 81):
+        res = ds.minimize(fun, [x0], method=method, jac=grad, hess=hess)
+        assert res.success and abs(res.jac[0]) <= 1e-6, x0
+        assert res.fun == fun(res.x) and np.array_equal(res.jac, grad(res.x))
+
+
+@pytest.mark.parametrize("method", ["newton", "newton-cg"])
+def test_newton_ends_where_rounding_is_all_that_is_left(method):
+    s = 1e10
+    res = ds.minimize(
+        lambda x: s * np.cos(x).sum(),
+        [0.3, 0.4],
+        method=method,
+        jac=lambda x: -s * np.sin(x),
+        hess=lambda x: -s * np.diag(np.cos(x)),
+    )
+    assert res.status == 8 and res.nit < 20 and np.allclose(np.cos(res.x), -1)
+
+
+@pytest.mark.parametrize("method", ["newton", "trust-exact", "dogleg"])
+@pytest.mark.parametrize("antisymmetric", [1e18, 1e30, 1e308])
+def test_shifts_go_by_the_symmetric_part(method, antisymmetric):
+    K = antisymmetric * np.array([[0, 1], [-1, 0]])
+    saddle = Quadratic(np.diag([-1.0, 1.0]), np.zeros(2))
+    functions = (
+        lambda x: x[0] ** 4 + saddle.fun(x),
+        lambda x: np.array([4 * x[0] ** 3, 0]) + saddle.grad(x),
+        lambda x: np.diag([12 * x[0] ** 2 - 1, 1.0]),
+    )
+    a, b = (
+        ds.minimize(functions[0], [0.1, 1.0], method=method, jac=functions[1], hess=hess)
+        for hess in (functions[2], lambda x: functions[2](x) + K)
+    )
+    assert a.success and same(a, b)
+
+
+def test_newton_accepts_no_value_that_is_not_finite():
+    """Even if the objective is, but for the first two evaluations."""
+    seen, calls = [], []
+
+    def fun(x):
+        calls.append(x)
+        return (x**4 + x**2).sum() if len(calls) <= 2 else np.nan
+
+    res = ds.minimize(
+        fun,
+        [1.0],
+        method="newton",
+        jac=lambda x: 4 * x**3 + 2 * x,
+        hess=lambda x: np.diag(12 * x**2 + 2),
+        callback=lambda intermediate_result: seen.append(intermediate_result.fun),
+    )
+    assert not res.success and np.isfinite(seen).all() and np.allclose(res.x, 1 - 6 / 14)
+
+
 @all_methods
 @pytest.mark.parametrize("name", ["rosenbrock", "wood"])
 def test_hess_may_return_memory_that_other_functions_write_to(method, name):

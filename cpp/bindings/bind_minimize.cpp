@@ -106,7 +106,9 @@ struct CompiledFunctions {
 class alignas(cache_line) CompiledPair {
 public:
     CompiledPair(const CompiledFunctions& functions, std::int64_t n)
-        : gradient_evaluations(functions.gradient == 0 ? 1 : 0), functions_(functions), n_(static_cast<int>(n)) {}
+        : gradient_evaluations(functions.gradient == 0 ? 1 : 0), functions_(functions), n_(static_cast<int>(n)) {
+        if (functions.hessian != 0) hessian_.resize(static_cast<std::size_t>(n * n));
+    }
     static constexpr std::int64_t evaluations = 1;
     std::int64_t gradient_evaluations;
 
@@ -122,9 +124,9 @@ public:
     void gradient(const double* x, double* gradient) const {
         functions_.gradient == 0 ? void((*this)(x, gradient)) : fill(functions_.gradient, x, gradient);
     }
-    void hessian(Run& run) const {
-        fill(functions_.hessian, run.point(), run.hessian());
-        run.tell_hessian(run.hessian());
+    void hessian(Run& run) {
+        fill(functions_.hessian, run.point(), hessian_.data());
+        run.tell_hessian(hessian_.data());
     }
     // Nothing wants it: compiled functions give whole Hessians.
     void product(const double*, const double*, double*) const {}
@@ -140,6 +142,7 @@ private:
     CompiledFunctions functions_;
     int n_;
     void* user_data_ = nullptr;
+    Doubles hessian_;
 };
 
 class CompiledDifferences : public DifferencedObjective<CompiledPair> {

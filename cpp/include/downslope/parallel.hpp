@@ -61,14 +61,6 @@ void parallel_tasks(int threads, std::int64_t count, const Body& body) {
     });
 }
 
-// Waits until another thread has counted up to this. Most waits are short, so at first it keeps looking.
-template <class Count>
-void wait_until(const std::atomic<Count>& count, Count least) {
-    constexpr int most_looks = 1000;
-    for (int looks = 0; count.load(std::memory_order_acquire) < least; ++looks)
-        if (looks >= most_looks) std::this_thread::yield();
-}
-
 // The same for body(worker, item), where a worker is one of the threads. Where there are many items a worker takes
 // several neighbours at a time, since what they write often shares cache lines. Worker 0 is the caller's thread; when
 // no item is left it calls `meanwhile()` every now and then until the others have ended, too. Neither must throw.
@@ -90,6 +82,13 @@ void parallel_items(int threads, std::int64_t count, const Body& body, const Mea
             meanwhile();
         }
     });
+}
+
+// Waits until another thread has counted up to this. Most waits are short, so at first it keeps looking.
+template <class Count>
+void wait_until(const std::atomic<Count>& count, Count least) {
+    int looks = 1000;
+    while (count.load(std::memory_order_acquire) < least) looks > 0 ? void(--looks) : std::this_thread::yield();
 }
 
 }  // namespace downslope

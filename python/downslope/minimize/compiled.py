@@ -7,10 +7,10 @@ import ctypes
 import datetime
 import re
 import sys
-import types
 from _ctypes import FUNCFLAG_PYTHONAPI, _Pointer
 from dataclasses import dataclass
 from functools import lru_cache
+from types import FunctionType, MethodType
 from typing import NamedTuple
 
 import numpy as np
@@ -230,7 +230,7 @@ def _ctypes_type(ctypes_type):
 
 _CTYPES_TYPES = {None: "void", ctypes.c_int: "int", ctypes.c_double: "double", ctypes.c_void_p: _VOID_POINTER}
 
-_PYTHON = (types.FunctionType, types.MethodType)
+_PYTHON = (FunctionType, MethodType)
 
 # Module, class, and what reads its instances. A module that has not been imported has none.
 _SOURCES = [

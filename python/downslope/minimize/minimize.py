@@ -83,10 +83,11 @@ def minimize(
     Returns
     -------
     OptimizeResult
-        ``x, fun, jac`` at the best point evaluated, ``nit, nfev, njev, nhev, success, status, message``, where ``nhev``
-        counts Hessians, or products where there are only these, as they are given or by differences. Status 0, 4 and 5
-        are success, by ``gtol, ftol, xtol``; 1, 2, 3 are ``maxiter, maxfev, max_seconds``; 6 and 7 say that f or its
-        gradient is not finite, at `x0` or later; 8 that no lower value is found; 99 that the callback stopped it.
+        ``x, fun, jac``, after success at the iterate that has converged, else at the best point evaluated, ``nit,
+        nfev, njev, nhev, success, status, message``, where ``nhev`` counts Hessians, or products where there are only
+        these, as they are given or by differences. Status 0, 4 and 5 are success, by ``gtol, ftol, xtol``; 1, 2, 3 are
+        ``maxiter, maxfev, max_seconds``; 6 and 7 say that f or its gradient is not finite, at `x0` or later; 8 that no
+        lower value is found; 99 that the callback stopped it.
 
     Raises
     ------
@@ -108,17 +109,17 @@ def minimize(
 
     With g and H the gradient and the Hessian at x, methods of the second order take a step p by the model g.p + p.Hp/2.
     "newton" solves (H + s I) p = -g, with s = 0 or at most about twice the smallest s that makes H + s I positive
-    definite [1]_ (section 3.4). Where s = 0 and the gradient at x + p is at most half as large, a second step q follows
-    in the same iteration, (c H) q = -g(x + p), for which H is factorized already [5]_; c = 1 - 2 p.g(x + p) / p.g(x),
-    but at least 0.2, is how much the curvature along p seems to have changed. "trust-exact" minimizes the model in a
-    ball [3]_, "trust-ncg" [4]_ and "newton-cg" [1]_ (algorithm 7.1) do so roughly, and more exactly before rounding
-    would end them, "dogleg" [1]_ (section 4.1) along two lines, after such a shift of an indefinite H. Trust regions
-    accept a step if f falls by more than 0.15 of what the model predicts; below 0.25 of it the radius becomes a quarter
-    of the step's length, above 0.75 of it, for a step that reaches the boundary, twice what it was [1]_ (algorithm
-    4.1). Hessians are evaluated at accepted points only, and where one is not finite the step goes along -g. One that
-    is banded is factorized as a band. Where a condition of convergence holds, but at `x0`, after a long step or after
-    one from where the model curved down, the Hessian is looked at first: if it has negative curvature, which makes x a
-    saddle point or a maximum, the method goes on along that.
+    definite [1]_ (section 3.4). Where s = 0 and the gradient at x + p is at most half as large, though above `gtol`, a
+    second line search follows in the same iteration, first along q of (c H) q = -g(x + p), for which H is factorized
+    already [5]_; c = 1 - 2 p.g(x + p) / p.g(x), but at least 0.2, is how much the curvature along p seems to have
+    changed. "trust-exact" minimizes the model in a ball [3]_, "trust-ncg" [4]_ and "newton-cg" [1]_ (algorithm 7.1) do
+    so roughly, and more exactly before rounding would end them, "dogleg" [1]_ (section 4.1) along two lines, after such
+    a shift of an indefinite H. Trust regions accept a step if f falls by more than 0.15 of what the model predicts;
+    below 0.25 of it the radius becomes a quarter of the step's length, above 0.75 of it, for a step that reaches the
+    boundary, twice what it was [1]_ (algorithm 4.1). Hessians are evaluated at accepted points only, and where one is
+    not finite the step goes along -g. One that is banded is factorized as a band. Where a condition of convergence
+    holds, but at `x0`, after a long step or after one from where the model curved down, the Hessian is looked at first:
+    if it has negative curvature, which makes x a saddle point or a maximum, the method goes on along that.
 
     References
     ----------

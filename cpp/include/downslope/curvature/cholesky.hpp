@@ -1,4 +1,4 @@
-// The Cholesky factorization of a symmetric matrix, in tiles: large ones over all cores.
+// The Cholesky factorization of a symmetric matrix: in one tile or, if it is large, in several, over all cores.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,8 @@
 
 namespace downslope::curvature {
 
-// From this size on, a factorization goes by tiles, which don't depend on the number of threads.
+// From this size on, a factorization goes by tiles, which don't depend on the number of threads, and the blocks of a
+// larger matrix one after the other.
 inline constexpr Index parallel_size = 512;
 // From so many products on, it is shared out over threads.
 inline constexpr Index parallel_products = 2'500'000;

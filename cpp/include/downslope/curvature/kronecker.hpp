@@ -117,7 +117,7 @@ public:
             const auto& matrix = task == 0 ? larger_ : smaller_;
             statuses[task] = check_symmetric(matrix, options.asymmetry, 1);
             if (statuses[task] != FactorStatus::success) return;
-            MatrixXd symmetric = 0.5 * matrix + 0.5 * matrix.transpose();
+            MatrixXd symmetric = average_of(matrix, matrix.transpose());
             exponents[task] = exponent_of(symmetric.cwiseAbs().maxCoeff());
             symmetric *= std::ldexp(1, -exponents[task]);
             if (task == 0) {

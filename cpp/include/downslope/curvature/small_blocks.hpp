@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "average.hpp"
 #include "residual.hpp"
 #include "shift.hpp"
 
@@ -113,7 +114,7 @@ private:
         Lanes largest = Lanes::Zero(), difference = Lanes::Zero(), not_finite = Lanes::Zero();
         for (Index j = 0; j < n_; ++j)
             for (Index i = 0; i <= j; ++i) {
-                const Lanes above = at(i, j), below = at(j, i), average = 0.5 * above + 0.5 * below;
+                const Lanes above = at(i, j), below = at(j, i), average = average_of(above, below);
                 at(i, j) = at(j, i) = average;
                 largest = largest.max(average.abs());
                 difference = difference.max((above - below).abs());

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../parallel.hpp"
+#include "average.hpp"
 #include "concept.hpp"
 #include "lanes.hpp"
 
@@ -22,12 +23,6 @@ EIGEN_ALWAYS_INLINE Square square_at(const Eigen::Map<const MatrixXd>& a, Index 
     const Index height = std::min<Index>(lanes, a.rows() - row), width = std::min<Index>(lanes, a.cols() - col);
     part.topLeftCorner(height, width) = a.block(row, col, height, width);
     return part;
-}
-
-// Of two elements that mirror each other, or matrices of them: what the symmetric part has there.
-template <class T>
-EIGEN_ALWAYS_INLINE T average_of(const T& a, const T& b) {
-    return 0.5 * a + 0.5 * b;
 }
 
 // Calls visit(row, col, below, above) for the squares of a matrix at (row, col) and (col, row), row >= col, in the rows

@@ -1,5 +1,5 @@
-// The Cholesky factorization of one tile of a matrix, and the division of other tiles by it: what stays in the fastest
-// cache, by sums that stay in registers.
+// The Cholesky factorization of one tile of a matrix, and the division of other tiles by it, in sums that stay in
+// registers.
 #pragma once
 
 #include <Eigen/Core>
@@ -113,9 +113,13 @@ inline void factor_tile(PackedMatrix& a, const Envelope& envelope, Index first, 
         const Index width = std::min<Index>(panel_width, last - j), begin = envelope.first(j, j + width);
         factor_triangle(a, std::max(first, begin), j, static_cast<int>(width));
     };
-    factor(first);
-    std::atomic<Index> finished{first + panel_width};  // so many columns have their triangle
+    std::atomic<Index> finished{first};  // so many columns have their triangle
+    threads = static_cast<int>(std::min<Index>(threads, (last - first + height - 1) / height));
     parallel_runs(threads, threads, [&](Index mine, Index others) {
+        if (mine == 0) {
+            factor(first);
+            finished.store(first + panel_width, std::memory_order_release);
+        }
         for (Index j = first, next; (next = j + panel_width) < last; j = next) {
             wait_until(finished, next);
             for (Index i = next, end; i < last; i = end) {

@@ -15,7 +15,7 @@ namespace downslope {
 
 class ExactStep final : public MatrixSubproblem {
 public:
-    using MatrixSubproblem::MatrixSubproblem;
+    ExactStep(std::int64_t n, double error, int threads) : MatrixSubproblem(n, error, threads), H_(n, n) {}
 
     void solve(double radius) override {
         if (!has_hessian()) return go_along_gradient(radius);
@@ -82,6 +82,7 @@ private:
         double above = 0;
         while (above - least_ > eps * tridiagonal_.size()) {
             const double middle = 0.5 * (least_ + above);
+            if (middle == least_ || middle == above) break;  // there is no number between them
             (tridiagonal_.factorize(-middle) ? least_ : above) = middle;
         }
     }
@@ -91,7 +92,12 @@ private:
         constexpr int most_iterations = 50;
         factorize_above_the_pole(radius);
         const double length = rise(tridiagonal_, b_, radius, most_iterations, q_);
-        on_boundary_ = length >= (1 - tolerance) * radius || !is_convex_;
+        on_boundary_ = !(length < (1 - tolerance) * radius) || !is_convex_;
+        // Where lambda is lost to over- or underflow, at least the direction is left, or that of the gradient.
+        if (std::isinf(length) || std::isnan(length))
+            q_ = -radius / b_.norm() * b_;
+        else if (length > (1 + tolerance) * radius)
+            q_ *= radius / length;
         if (on_boundary_ && length < (1 - tolerance) * radius) reach(radius);
         predicted_ = -(b_.dot(q_) + 0.5 * q_.dot(tridiagonal_.product(q_)));
     }

@@ -32,13 +32,13 @@ public:
         upper_ = largest_step;
         width_ = largest_step, older_width_ = 2 * width_;
         from_ = 0, to_ = step + extrapolation * step;
-        evaluations_ = 0;
+        evaluations_ = back_offs_ = 0;
     }
 
     // Takes in value and slope at `step()`, and sets the next one if it wants more.
     Outcome tell(double f, double slope) {
-        ++evaluations_;
         if (!(std::isfinite(f) && std::isfinite(slope))) return back_off();
+        ++evaluations_;
         if (!(slope0_ < 0)) return Outcome::no_progress;  // it has underflowed
         const double allowed_slope = sufficient_decrease * slope0_, allowed = f0_ + step_ * allowed_slope;
         const bool decreases = f <= allowed || f <= f0_ + rounding_of(f0_);
@@ -80,7 +80,7 @@ private:
 
     Outcome back_off() {
         upper_ = step_;
-        if (evaluations_ >= most_back_offs || step_ == low_.step) return Outcome::not_finite;
+        if (++back_offs_ >= most_back_offs || step_ == low_.step) return Outcome::not_finite;
         step_ = low_.step + 0.1 * (step_ - low_.step);
         to_ = std::min(to_, upper_);
         return Outcome::wants_more;
@@ -159,7 +159,7 @@ private:
     double f0_ = 0, slope0_ = 0, step_ = 0, upper_ = 0, width_ = 0, older_width_ = 0, from_ = 0, to_ = 0;
     Point low_{}, high_{};
     bool bracketed_ = false, on_the_way_down_ = true;
-    int evaluations_ = 0;
+    int evaluations_ = 0, back_offs_ = 0;
 };
 
 }  // namespace downslope

@@ -38,10 +38,11 @@ protected:
     }
 
     Outcome judge(double f, const double* gradient, bool finite) override {
-        if (stage_ == Stage::back) return accept(f, gradient);
+        if (stage_ == Stage::back) return finite ? accept(f, gradient) : Outcome::not_finite;
         const double slope =
             finite ? dot(gradient, subproblem_->step().data(), n_) : std::numeric_limits<double>::quiet_NaN();
-        if (is_lost_in_rounding(-slope_ * search_.step(), f) && is_flatter(gradient)) return accept(f, gradient);
+        if (is_lost_in_rounding(-slope_ * search_.step(), f))
+            return is_flatter(gradient) ? accept(f, gradient) : fail(Outcome::no_progress);
         switch (search_.tell(f, slope)) {
             case LineSearch::Outcome::wants_more:
                 go_to(search_.step());
@@ -50,9 +51,9 @@ protected:
                 break;
             case LineSearch::Outcome::no_progress:
                 if (f < f_) break;  // less than was asked for, but rounding may allow no more
-                return stage_ == Stage::second ? go_back() : give_up();
+                return fail(Outcome::no_progress);
             case LineSearch::Outcome::not_finite:
-                return stage_ == Stage::second ? go_back() : Outcome::not_finite;
+                return fail(Outcome::not_finite);
         }
         const bool repeats = is_worth_repeating(gradient);
         const double change = 1 - 2 * slope / slope_;
@@ -64,7 +65,7 @@ private:
     enum class Stage { first, second, back };
 
     bool is_worth_repeating(const double* gradient) const {
-        return stage_ == Stage::first && subproblem_->is_factorized() && search_.step() == 1 &&
+        return stage_ == Stage::first && subproblem_->is_factorized() && search_.step() == 1 && slope_ < 0 &&
                max_norm(gradient, n_) > gtol_ && norm(gradient, n_) <= 0.5 * norm(g_.data(), n_);
     }
 
@@ -78,10 +79,11 @@ private:
         return -slope_ <= rounding_of(f_) ? Outcome::iterate : Outcome::wants_more;
     }
 
-    // The second step is no use: to where it began, where the next Hessian may help.
-    Outcome go_back() {
+    // From the second step back to where it began, where the next Hessian may help.
+    Outcome fail(Outcome outcome) {
+        if (stage_ == Stage::first) return outcome == Outcome::no_progress ? give_up() : outcome;
         stage_ = Stage::back;
-        go_to(0);
+        trial_ = x_;
         return Outcome::wants_more;
     }
 

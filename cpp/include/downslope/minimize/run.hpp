@@ -52,7 +52,6 @@ public:
         return wants_ == Want::objective ? method_->point() : x();
     }
     double* gradient() { return wants_ == Want::gradient ? second_.gradient() : gradient_.data(); }
-    double* hessian() { return second_.hessian(); }
     const double* direction() const { return method_->direction(); }
     double* product() { return second_.product(); }
 
@@ -128,6 +127,8 @@ private:
         at_iterate_ = true;
         if (completes) ++nit_;
         status_ = status_at_iterate(previous_f, largest_gradient, completes);
+        // What converges is the iterate, even if some trial beyond another minimum was lower.
+        if (is_success(status_) && latest_gradient_ != best_gradient_.data()) keep_as_best(x(), f);
         if (limits_.xtol > 0) std::copy_n(x(), n_, previous_.data());
         // Convergence in doubt: it is put off until the method has seen the Hessian.
         converged_ =

@@ -8,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-#include "../curvature/symmetric.hpp"
+#include "../curvature/average.hpp"
 #include "method.hpp"
 #include "vectors.hpp"
 
@@ -33,6 +33,7 @@ public:
         if (!used_) return;
         has_matrix_ = uses == Curvature::matrix || hessians.source == Hessians::Source::matrix;
         multiplies_ = has_matrix_ && uses == Curvature::products;
+        if (has_matrix_ && (multiplies_ || differences())) hessian_.resize(size() * size());
         product_.resize(size());
         if (differences()) x_.resize(size()), at_x_.resize(size()), point_.resize(size()), gradient_.resize(size());
     }
@@ -50,7 +51,6 @@ public:
     // Each says what is wanted for it.
     Want begin_hessian() {
         if (!differences()) return Want::hessian;
-        hessian();
         column_ = 0;
         point_ = x_;
         move_along_axis();
@@ -80,20 +80,16 @@ public:
         return true;
     }
 
-    // Room for a Hessian.
-    double* hessian() {
-        hessian_.resize(size() * size());
-        return hessian_.data();
-    }
+    // By differences.
+    const double* hessian() const { return hessian_.data(); }
     double* product() { return product_.data(); }
 
     // Keeps the symmetric part of the Hessian if it is to be multiplied with.
     void take_hessian(const double* given) {
         if (!multiplies_) return;
-        double* const kept = hessian();
         for (std::size_t i = 0; i < size(); ++i)
             for (std::size_t j = 0; j <= i; ++j)
-                kept[i * size() + j] = kept[j * size() + i] =
+                hessian_[i * size() + j] = hessian_[j * size() + i] =
                     curvature::average_of(given[i * size() + j], given[j * size() + i]);
     }
 

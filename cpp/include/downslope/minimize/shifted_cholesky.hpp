@@ -1,6 +1,7 @@
 // The Cholesky factorization of a Hessian with a shift, H + shift I.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -23,20 +24,18 @@ public:
     // Turns to the symmetric part of a matrix, which stays where it is until the last shift. False if an element is not
     // finite, or so large that products of two would not be.
     bool turn_to(const double* matrix) {
-        constexpr double largest = 0x1p500;
+        constexpr double bound = 0x1p500;
         matrix_ = matrix;
-        const double sum = read_matrix();
+        const bool is_finite = read_matrix();
         given_diagonal_ = packed_.diagonal();
         is_fresh_ = true;
-        return sum <= largest;
+        return is_finite && largest_ <= bound;
     }
 
-    double largest() const { return matrix().cwiseAbs().maxCoeff(); }
+    double largest() const { return largest_; }
     double least_diagonal() const { return given_diagonal_.minCoeff(); }
 
-    Eigen::MatrixXd symmetric_part() const {
-        return curvature::average_of<Eigen::MatrixXd>(matrix(), matrix().transpose());
-    }
+    Eigen::MatrixXd symmetric_part() const { return curvature::average_of(matrix(), matrix().transpose()); }
 
     // Whether it is positive definite with this shift.
     bool factorize(double shift) {
@@ -66,38 +65,46 @@ public:
 private:
     Eigen::Map<const Eigen::MatrixXd> matrix() const { return {matrix_, packed_.cols(), packed_.cols()}; }
 
-    // Returns the sum of what it has read. Only the lower triangle is written, since memory that is touched drives the
+    // Returns whether all is finite. Only the lower triangle is written, since memory that is touched drives the
     // objective's own out of the cache.
-    double read_matrix() {
+    bool read_matrix() {
         using curvature::Index, curvature::Square;
         if (packed_.cols() < curvature::lanes) return read_tiny_matrix();
         envelope_.reset();
-        curvature::Lanes sum = curvature::Lanes::Zero();
+        curvature::Lanes largest = curvature::Lanes::Zero(), sum = largest;
         curvature::visit_rows(matrix(), 0, packed_.cols(),
                               [&](Index row, Index col, const Square& below, const Square& above) {
                                   const Square average = curvature::average_of(below, above);
                                   envelope_.enclose(row, col, average);
                                   curvature::put_square(packed_, row, col, average);
-                                  sum += average.cwiseAbs().rowwise().sum().array();
+                                  for (int k = 0; k < curvature::lanes; ++k) {
+                                      const curvature::Lanes size = average.col(k).array().abs();
+                                      largest = largest.max(size);
+                                      sum += size;
+                                  }
                               });
-        return sum.sum();
+        largest_ = largest.maxCoeff();
+        return std::isfinite(sum.sum());
     }
 
     // The same at less cost, where the matrix is but a part of a square.
-    double read_tiny_matrix() {
+    bool read_tiny_matrix() {
         double sum = 0;
+        largest_ = 0;
         const auto a = matrix();
         for (Eigen::Index i = 0; i < a.rows(); ++i)
             for (Eigen::Index j = 0; j <= i; ++j) {
                 packed_(i, j) = curvature::average_of(a(i, j), a(j, i));
-                sum += std::abs(packed_(i, j));
+                const double size = std::abs(packed_(i, j));
+                largest_ = std::max(largest_, size);
+                sum += size;
             }
-        return sum;
+        return std::isfinite(sum);
     }
 
     const double* matrix_ = nullptr;
     bool is_fresh_ = false;  // no factorization has been written over what was read
-    double shift_ = 0;
+    double shift_ = 0, largest_ = 0;
     int threads_;
     Eigen::MatrixXd memory_;
     curvature::PackedMatrix packed_;

@@ -43,7 +43,7 @@ protected:
 private:
     // Tries again closer by, unless x is all there is closer by.
     Outcome shrink(double factor, Outcome failure) {
-        const double radius = factor * subproblem_->step().norm();
+        const double radius = factor * std::min(radius_, subproblem_->step().norm());
         if (!(radius > std::numeric_limits<double>::epsilon() * norm(x(), n_)) || radius < 1e-150)
             return failure == Outcome::no_progress ? give_up() : failure;
         radius_ = radius;
