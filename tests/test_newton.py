@@ -560,6 +560,33 @@ def test_what_converges_is_the_result(method):
         assert res.fun == fun(res.x) and np.array_equal(res.jac, grad(res.x))
 
 
+@all_methods
+def test_the_best_point_is_the_result_of_what_does_not_converge(rng, method):
+    """Even if on the way there was convergence in doubt, here by a gradient that is always zero."""
+    stopped = 0
+    for _ in range(300):
+        A, c = rng.standard_normal((4, 4)), rng.standard_normal(4)
+        problem = Quadratic(A + A.T, c)
+        values = []
+
+        def fun(x, problem=problem, values=values):
+            values.append(problem.fun(x) + (x**4).sum())
+            return values[-1]
+
+        res = ds.minimize(
+            fun,
+            rng.standard_normal(4),
+            method=method,
+            jac=np.zeros_like,
+            hess=lambda x, problem=problem, scale=10 ** rng.uniform(0, 5): scale * problem.hess(x),
+            options={"maxiter": 1},
+        )
+        if not res.success:
+            stopped += 1
+            assert res.fun <= min(values) + 1e-12 * abs(min(values))  # rounding apart
+    assert stopped > 20
+
+
 @pytest.mark.parametrize("method", ["newton", "newton-cg"])
 def test_newton_ends_where_rounding_is_all_that_is_left(method):
     s = 1e10

@@ -127,12 +127,11 @@ private:
         at_iterate_ = true;
         if (completes) ++nit_;
         status_ = status_at_iterate(previous_f, largest_gradient, completes);
-        // What converges is the iterate, even if some trial beyond another minimum was lower.
-        if (is_success(status_) && latest_gradient_ != best_gradient_.data()) keep_as_best(x(), f);
         if (limits_.xtol > 0) std::copy_n(x(), n_, previous_.data());
         // Convergence in doubt: it is put off until the method has seen the Hessian.
         converged_ =
             is_success(status_) && method_->doubts() ? std::exchange(status_, Status::running) : Status::running;
+        if (is_success(status_)) keep_iterate();
         return completes;
     }
 
@@ -172,6 +171,7 @@ private:
         }
         wants_ = Want::objective;
         if (converged_ != Status::running) status_ = method_->wants() == Want::nothing ? converged_ : spent();
+        if (is_success(status_)) keep_iterate();
         converged_ = Status::running;
     }
 
@@ -182,6 +182,11 @@ private:
 
     bool step_is_small() const {
         return max_distance(x(), previous_.data(), n_) <= limits_.xtol * std::max(1.0, max_norm(x(), n_));
+    }
+
+    // What converges is the iterate, even if some trial beyond another minimum was lower.
+    void keep_iterate() {
+        if (latest_gradient_ != best_gradient_.data()) keep_as_best(x(), f_);
     }
 
     void keep_as_best(const double* x, double f) {
