@@ -92,7 +92,14 @@ def loops(instructions):
 def is_vectorized(body, operations, register):
     """Whether the loop does all operations on full registers, and none on single elements."""
     packed = {op for op in operations if any(re.match(rf"v?{op}\s.*%{register}", text) for text in body)}
-    return packed == operations and not any(SCALAR.match(text) for text in body)
+    return packed == operations and not any(SCALAR.match(text) and not is_invariant(text, body) for text in body)
+
+
+def is_invariant(text, body):
+    """Whether this compares what the loop does not change: an option, to jump past what it turns off."""
+    compared = re.match(r"v?ucomis[sd] +%xmm(\d+),%xmm(\d+)$", text)
+    written = compared and re.compile(rf"%[xyz]mm({'|'.join(compared.groups())})({{.*)?$")
+    return compared and not any(written.search(other) for other in body if other != text)
 
 
 def has_vectorized(instructions, operations, register):
@@ -138,6 +145,19 @@ def test_blocks_are_encoded_by_whole_vectors(level):
             assert any(re.match(rf"v?{op}\s.*%{REGISTER[level]}", text) for _, text in lines), (key, op)
 
 
+@pytest.mark.skipif("x86-64-v4" not in _detect.built_levels(), reason="only this level decodes codes in groups")
+def test_groups_of_codes_are_decoded_in_the_loop_of_the_rule():
+    widening = re.compile(r"vpmov[sz]xbd +[^%]*\(.*,%zmm")
+    seen = set()
+    for (rule, _, dtype, _, state), instructions in kernels("x86-64-v4").items():
+        grouped = [body for body in loops(instructions) if any(widening.match(text) for text in body)]
+        if state == "BlockState" and dtype == "float" and grouped:
+            seen.add(rule)
+            # Not all of what the rule does: the part that an option turns off may stand outside.
+            assert all(is_vectorized(body, {"mulps"}, "zmm") for body in grouped), rule
+    assert seen >= set(OPERATIONS)
+
+
 def test_the_check_sees_a_scalar_loop():
     scalar = [(0, "vsqrtss %xmm1,%xmm1,%xmm0"), (4, "vdivss %xmm0,%xmm2,%xmm0"), (8, "jne    0 <f>")]
     packed = [(0, "vsqrtps %ymm1,%ymm0"), (4, "vdivps %ymm0,%ymm2,%ymm0"), (8, "jne    0 <f>")]
@@ -147,6 +167,13 @@ def test_the_check_sees_a_scalar_loop():
     (body,) = loops(packed)
     assert not is_vectorized(body, {"sqrtps", "divps"}, "zmm")
     assert not is_vectorized(body, {"sqrtpd", "divpd"}, "ymm")
+
+
+def test_a_comparison_of_what_stays_is_no_work_on_elements():
+    body = ["vucomiss %xmm2,%xmm13", "jp     0 <f>", "vmulps (%rax),%zmm1,%zmm3", "jne    0 <f>"]
+    assert is_vectorized(body, {"mulps"}, "zmm")
+    for change in ("vaddps %zmm3,%zmm3,%zmm13", "vmulps %zmm3,%zmm3,%zmm2{%k1}"):
+        assert not is_vectorized([*body, change], {"mulps"}, "zmm")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "../parallel.hpp"
@@ -46,19 +47,33 @@ template <class Rule, class T, bool general, class Elements, std::size_t... slot
     const auto c = coefficients;
     const auto around = surroundings;
     const auto state = elements;
-    DOWNSLOPE_SIMD
-    for (std::int32_t i = 0; i < n; ++i) {
-        T param = p[i], grad = g[i], s[sizeof...(slot) + 1] = {state.template load<slot>(i)..., T(0)};
-        if constexpr (general) {
-            grad = around.clip_factor * around.scaled(grad);
-            grad = around.weight_decay != 0 ? grad + around.weight_decay * param : grad;
-            param *= around.shrink;
+    const auto update = [&](const auto& old, std::int32_t first, auto count) {
+        const std::int32_t last = first + count;
+        DOWNSLOPE_SIMD
+        for (std::int32_t i = first; i < last; ++i) {
+            T param = p[i], grad = g[i], s[sizeof...(slot) + 1] = {old.template load<slot>(i)..., T(0)};
+            if constexpr (general) {
+                grad = around.clip_factor * around.scaled(grad);
+                grad = around.weight_decay != 0 ? grad + around.weight_decay * param : grad;
+                param *= around.shrink;
+            }
+            Rule::update(c, param, grad, s);
+            p[i] = param;
+            [[maybe_unused]] const auto random = state.random(i);
+            (state.template store<slot>(i, s[slot], random), ...);
         }
-        Rule::update(c, param, grad, s);
-        p[i] = param;
-        [[maybe_unused]] const auto random = state.random(i);
-        (state.template store<slot>(i, s[slot], random), ...);
+    };
+    std::int32_t first = 0;
+    if constexpr (Elements::group_size > 0) {
+        constexpr std::integral_constant<std::int32_t, Elements::group_size> whole;
+        for (; first + whole <= n; first += whole) {
+            // The processor fetches ahead of a bare stream by itself; but while a piece is encoded it sees none.
+            __builtin_prefetch(p + first + piece_size);
+            __builtin_prefetch(g + first + piece_size);
+            update(state.group(first), first, whole);
+        }
     }
+    update(state, first, n - first);
 }
 
 template <class T>
@@ -78,17 +93,6 @@ void follow(const Job& job, std::int64_t first, std::int64_t n, T* p) {
     if (average == buffer) encode(*job.average, first, n, buffer, nullptr);
 }
 
-// Asks for what the step will work on next: at most n elements from the gradient's element `first` on.
-template <class Store, class T>
-void prefetch_piece(const Job& job, std::int64_t first, std::int64_t n) {
-    n = job.run_length(first, n);
-    const std::int64_t at = job.in_array(first);
-    prefetch<T>(*job.param, at, n);
-    prefetch<T>(*job.grad, first, n);
-    if (job.average != nullptr) prefetch<T>(*job.average, at, n);
-    Store::prefetch_at(job, at, n);
-}
-
 // Elements [first, last) of a job's gradient: in place where an operand is direct, else through a buffer, piece by
 // piece.
 template <class Rule, class T, bool general, template <class, class> class State>
@@ -105,7 +109,6 @@ void update_range(const Job& job, std::int64_t first, std::int64_t last) noexcep
     for (std::int64_t n = 0; first < last; first += n) {
         n = job.run_length(first, std::min(piece, last - first));
         const std::int64_t at = job.in_array(first);
-        if (!in_place && first + n < last) prefetch_piece<Store, T>(job, first + n, std::min(piece, last - first - n));
         T* p = decoded(*job.param, at, n, param_buffer);
         const T* g = decoded(*job.grad, first, n, grad_buffer);
         const auto count = static_cast<std::int32_t>(n);

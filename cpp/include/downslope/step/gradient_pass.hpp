@@ -55,7 +55,6 @@ void look_at(const GradientJob& job, std::int64_t first, std::int64_t last, std:
     alignas(64) T buffer[tile_size];
     for (; first < last; first += tile_size) {
         const std::int64_t n = std::min(tile_size, last - first);
-        prefetch<T>(*job.grad, first + n, std::min(tile_size, last - first - n));
         const T* g = decoded(*job.grad, first, n, buffer);
         facts[static_cast<std::size_t>(job.first_tile + first / tile_size)] = {
             sum_of_squares(*static_cast<const Surroundings<T>*>(job.surroundings), g, n),

@@ -59,17 +59,4 @@ T* decoded(const View& view, std::int64_t at, std::int64_t n, T* buffer) {
     return buffer;
 }
 
-// Asks for memory that a loop will come to next. The processor does so by itself for a bare stream; between loops of
-// much arithmetic on little memory it falls behind.
-inline void prefetch_bytes(const std::byte* address, std::int64_t bytes) {
-    for (std::int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(address + k);
-}
-
-// The same for the view's elements [at, at + n), if they will be worked on in place.
-template <class T>
-void prefetch(const View& view, std::int64_t at, std::int64_t n) {
-    constexpr auto size = static_cast<std::int64_t>(sizeof(T));
-    if (is_direct<T>(view)) prefetch_bytes(view.data + at * size, n * size);
-}
-
 }  // namespace downslope

@@ -1,7 +1,8 @@
 // Where a rule's state lives while the loop works on it: the state itself, or a buffer that it is decoded into.
 //
 // A store is opened for the elements [at, at + n) of the array, which gives what the loop reads and writes by index,
-// and closed when the loop is done with them; n is at most piece_size, unless the state is worked on in place.
+// and closed when the loop is done with them; n is at most piece_size, unless the state is worked on in place. Where it
+// pays, the loop reads groups of group_size elements, decoded as a whole; elsewhere that is 0.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +12,8 @@
 #include <utility>
 
 #include "../parallel.hpp"
+#include "block_codec.hpp"
 #include "codecs.hpp"
-#include "encode_block.hpp"
 #include "job.hpp"
 #include "random_bits.hpp"
 #include "storage.hpp"
@@ -27,6 +28,7 @@ class NativeState {
 
 public:
     struct Elements {
+        static constexpr std::int32_t group_size = 0;
         T* slot[slots + 1];
 
         struct Random {};
@@ -59,10 +61,6 @@ public:
             if (!is_direct<T>(job_.state[k])) encode(job_.state[k], at, n, buffers_[k], nullptr);
     }
 
-    static void prefetch_at(const Job& job, std::int64_t at, std::int64_t n) {
-        for (std::size_t k = 0; k < slots; ++k) prefetch<T>(job.state[k], at, n);
-    }
-
 private:
     const Job& job_;
     alignas(64) T buffers_[slots + 1][piece_size];
@@ -76,6 +74,7 @@ class BFloat16State {
 
 public:
     struct Elements {
+        static constexpr std::int32_t group_size = 0;
         BFloat16* slot[slots + 1];
         RandomWords words[2];
 
@@ -105,10 +104,6 @@ public:
     }
     void close(std::int64_t, std::int32_t) {}
 
-    static void prefetch_at(const Job& job, std::int64_t at, std::int64_t n) {
-        for (std::size_t k = 0; k < slots; ++k) prefetch_bytes(job.state[k].data + 2 * at, 2 * n);
-    }
-
 private:
     const Job& job_;
 };
@@ -123,7 +118,28 @@ class BlockState {
     using Code = std::conditional_t<Rule::slots[k].never_negative, UnsignedCode, SignedCode>;
 
 public:
+    struct Elements;
+
+    // The elements of a group, for the loop over it alone.
+    class Group {
+    public:
+        template <std::size_t... k>
+        Group([[maybe_unused]] const Elements& elements, std::int32_t first, std::index_sequence<k...>)
+            : first_(first) {
+            (decode_group<Code<k>>(elements.codes[k] + first, elements.scale[k], values_[k]), ...);
+        }
+        template <std::size_t k>
+        T load(std::int32_t i) const {
+            return values_[k][i - first_];
+        }
+
+    private:
+        std::int32_t first_;
+        alignas(64) float values_[slots + 1][std::max(decoded_together, 1)];
+    };
+
     struct Elements {
+        static constexpr std::int32_t group_size = decoded_together;
         const std::uint8_t* codes[slots + 1];
         float scale[slots + 1];
         float* slot[slots + 1];
@@ -134,6 +150,7 @@ public:
         T load(std::int32_t i) const {
             return Code<k>::value(reinterpret_cast<const typename Code<k>::Byte*>(codes[k])[i]) * scale[k];
         }
+        Group group(std::int32_t first) const { return Group(*this, first, std::make_index_sequence<slots>()); }
         template <std::size_t k>
         void store(std::int32_t i, T value, Random) const {
             slot[k][i] = toward_zero(value);
@@ -155,10 +172,6 @@ public:
     }
 
     void close(std::int64_t at, std::int32_t n) { close_slots(at, n, std::make_index_sequence<slots>()); }
-
-    static void prefetch_at(const Job& job, std::int64_t at, std::int64_t n) {
-        for (std::size_t k = 0; k < slots; ++k) prefetch_bytes(job.state[k].data + at, n);
-    }
 
 private:
     std::uint8_t* codes(std::size_t slot, std::int64_t at) const {

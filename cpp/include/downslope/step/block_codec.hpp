@@ -1,5 +1,5 @@
-// A block of numbers as 8-bit codes: the only place where instructions are chosen by hand. Compilers narrow 32 bits to
-// 8 with shuffles that take as long as all the rest.
+// Blocks of 8-bit codes to numbers and back: the only place where instructions are chosen by hand. Compilers widen 8
+// bits to 32 and narrow them again with shuffles that take as long as all the rest.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,32 @@
 
 namespace downslope {
 
+// The numbers that `decoded_together` codes stand for; where that is 0, compilers do better by themselves.
+template <class Code>
+void decode_group(const std::uint8_t* codes, float scale, float* values);
+
 #ifdef __AVX512BW__
-// The same for 64 elements from `first` on. The key takes the code's base away; packing cuts off what is below 0 or
+inline constexpr std::int32_t decoded_together = 16;
+
+template <class Code>
+[[gnu::always_inline]] inline void decode_group(const std::uint8_t* codes, float scale, float* values) {
+    constexpr __mmask16 all = 0xffff;  // without a mask GCC 12 warns of its own header
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+    const __m512i base = _mm512_set1_epi32(Code::base << 20);
+    __m512i bits;
+    if constexpr (std::is_same_v<Code, SignedCode>) {
+        const __m512i code = _mm512_maskz_cvtepi8_epi32(all, bytes);
+        const __m512i sign_and_magnitude = _mm512_and_si512(_mm512_maskz_slli_epi32(all, code, 20),
+                                                            _mm512_set1_epi32(static_cast<std::int32_t>(0x87f00000)));
+        const __mmask16 not_zero = _mm512_test_epi32_mask(code, _mm512_set1_epi32(127));
+        bits = _mm512_maskz_add_epi32(not_zero, sign_and_magnitude, base);
+    } else {
+        bits = _mm512_add_epi32(_mm512_maskz_slli_epi32(all, _mm512_maskz_cvtepu8_epi32(all, bytes), 20), base);
+    }
+    _mm512_store_ps(values, _mm512_mul_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(scale)));
+}
+
+// Encodes 64 elements from `first` on. The key takes the code's base away; packing cuts off what is below 0 or
 // above the top.
 template <class Code>
 void encode_64(const float* values, float inverse, std::uint32_t key, std::int32_t first, std::uint8_t* codes) {
@@ -41,6 +65,8 @@ void encode_64(const float* values, float inverse, std::uint32_t key, std::int32
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     _mm512_storeu_si512(codes + first, _mm512_maskz_permutexvar_epi32(0xffff, order, bytes));
 }
+#else
+inline constexpr std::int32_t decoded_together = 0;
 #endif
 
 template <class Code>
