@@ -19,7 +19,7 @@ from downslope.reference.codecs import (
     uint8_encode,
 )
 from downslope.reference.optimizer import NEVER_NEGATIVE, norm
-from downslope.reference.random_bits import block_bits, random_bits
+from downslope.reference.random_bits import random_bits
 
 BF16 = ml_dtypes.bfloat16
 DTYPES = pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, BF16], ids=lambda d: np.dtype(d).name)
@@ -404,7 +404,7 @@ def test_16_bit_parameters_take_the_step_of_float32_and_are_rounded(rule, dtype,
         g = drawn(20, 30, seed=t).astype(dtype)
         opt.step([None, g])
         like.step([g.astype(np.float32)])
-        random = random_bits(5, 1, t, 3, np.arange(600, dtype=np.uint64)) if rounding == "stochastic" else None
+        random = random_bits(5, 1, t, 3, np.arange(600, dtype=np.uint64), 16) if rounding == "stochastic" else None
         wide[...] = decode(encode(wide.reshape(-1), random)).reshape(wide.shape)
         assert p.dtype == dtype
         assert_array_equal(p.astype(np.float32), wide)
@@ -477,7 +477,7 @@ def test_state_is_decoded_for_the_rule_and_encoded_after_it(rule, options, state
         store = {}
         slots = [name for name in s if name != "mu_product"]
         for k, name in enumerate(slots):
-            random = (random_bits if state_dtype == "bfloat16" else block_bits)(77, 1, t, k, index)
+            random = random_bits(77, 1, t, k, index, 16 if state_dtype == "bfloat16" else 20)
             if state_dtype == "bfloat16":
                 store[name] = bfloat16_encode(s[name], random)
             else:

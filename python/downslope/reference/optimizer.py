@@ -12,7 +12,7 @@ from downslope.reference.codecs import (
     uint8_decode,
     uint8_encode,
 )
-from downslope.reference.random_bits import PARAMETER, block_bits, random_bits
+from downslope.reference.random_bits import PARAMETER, random_bits
 from downslope.reference.rules import RULES
 
 # Parameters of 16 bits; NumPy itself has no bfloat16, so that it is known by its name.
@@ -293,9 +293,7 @@ class Optimizer:
 
         self._encode_state(i, where, s)
         if encode is not None:
-            p = encode(
-                p, self._random_bits(random_bits, i, PARAMETER, where) if self.rounding == "stochastic" else None
-            )
+            p = encode(p, self._random_bits(i, PARAMETER, where, 16) if self.rounding == "stochastic" else None)
         if not np.shares_memory(p, param):  # of 16 bits, of rows, or of a strided parameter
             flat[where] = p
             stored[...] = flat.reshape(stored.shape)
@@ -339,13 +337,13 @@ class Optimizer:
                 if where is not EVERY:  # else it is the stored array itself
                     stored[name][where] = s[name]
             elif self.state_dtype == "bfloat16":
-                stored[name][where] = bfloat16_encode(s[name], self._random_bits(random_bits, i, k, where))
+                stored[name][where] = bfloat16_encode(s[name], self._random_bits(i, k, where, 16))
             else:
-                random = self._random_bits(block_bits, i, k, where)
+                random = self._random_bits(i, k, where, 20)
                 stored[name], stored[name + "_scale"] = uint8_encode(s[name], name not in NEVER_NEGATIVE, random)
         if "mu_product" in s:
             stored["mu_product"] = s["mu_product"]
 
-    def _random_bits(self, draw, i, slot, where):
+    def _random_bits(self, i, slot, where, width):
         index = np.arange(self.params[i].size, dtype=np.uint64)[where]
-        return draw(self.seed, i, self.steps[i], slot, index)
+        return random_bits(self.seed, i, self.steps[i], slot, index, width)

@@ -51,7 +51,7 @@ void encode_64(const float* values, float inverse, std::uint32_t key, std::int32
         const std::int32_t at = first + 16 * q;
         ratio[q] = _mm512_castps_si512(_mm512_mul_ps(_mm512_load_ps(values + at), _mm512_set1_ps(inverse)));
         const __m512i magnitude = is_signed ? _mm512_and_si512(ratio[q], _mm512_set1_epi32(0x7fffffff)) : ratio[q];
-        const __m512i random = _mm512_xor_si512(_mm512_load_si512(random_points.point + at), keys);
+        const __m512i random = _mm512_xor_si512(_mm512_load_si512(random_points<20>.point + at), keys);
         code[q] = _mm512_maskz_srai_epi32(0xffff, _mm512_add_epi32(magnitude, random), 20);
     }
     const __m512i low = _mm512_packus_epi32(code[0], code[1]), high = _mm512_packus_epi32(code[2], code[3]);
@@ -78,7 +78,7 @@ template <class Code>
 #endif
     DOWNSLOPE_SIMD
     for (std::int32_t i = first; i < n; ++i)
-        codes[i] = static_cast<std::uint8_t>(Code::encode(values[i] * inverse, random_points.point[i] ^ key));
+        codes[i] = static_cast<std::uint8_t>(Code::encode(values[i] * inverse, random_points<20>.point[i] ^ key));
 }
 
 }  // namespace downslope

@@ -59,8 +59,7 @@ template <class Rule, class T, bool general, class Elements, std::size_t... slot
             }
             Rule::update(c, param, grad, s);
             p[i] = param;
-            [[maybe_unused]] const auto random = state.random(i);
-            (state.template store<slot>(i, s[slot], random), ...);
+            (state.template store<slot>(i, s[slot]), ...);
         }
     };
     std::int32_t first = 0;
@@ -100,6 +99,7 @@ void update_range(const Job& job, std::int64_t first, std::int64_t last) noexcep
     using Store = State<Rule, T>;
     const bool in_place = is_direct<T>(*job.param) && is_direct<T>(*job.grad) && Store::in_place(job) &&
                           job.average == nullptr && job.rows == nullptr;
+    static_assert(piece_size == block_size, "a piece belongs to one block");
     const std::int64_t piece = in_place ? std::int64_t{1} << 30 : piece_size;
     const auto& coefficients = *static_cast<const typename Rule::template Coefficients<T>*>(job.coefficients);
     const auto& around = *static_cast<const Surroundings<T>*>(job.surroundings);
@@ -116,7 +116,7 @@ void update_range(const Job& job, std::int64_t first, std::int64_t last) noexcep
                                           std::make_index_sequence<Rule::slots.size()>());
         state.close(at, count);
         if (p == param_buffer) {
-            const RandomWords random(job.random_stream, parameter_slot / 2, at);
+            const RandomHalves random(job.random_stream, parameter_slot, at);
             encode(*job.param, at, n, p, job.rounds_parameter ? &random : nullptr);
         }
         if (job.average != nullptr) follow(job, at, n, p);

@@ -43,11 +43,10 @@ struct Job {
     std::int64_t in_array(std::int64_t at) const {
         return rows == nullptr ? at : rows[at / row_length] * row_length + at % row_length;
     }
-    // How many elements from there on, up to n, lie one behind the other there, and among the same random words.
+    // How many elements from there on, up to n, lie one behind the other there, and in the same block.
     std::int64_t run_length(std::int64_t at, std::int64_t n) const {
         if (rows == nullptr) return n;
-        constexpr std::int64_t words = std::int64_t{1} << 32;
-        return std::min({n, row_length - at % row_length, words - in_array(at) % words});
+        return std::min({n, row_length - at % row_length, block_size - in_array(at) % block_size});
     }
 };
 

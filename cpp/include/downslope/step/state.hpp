@@ -31,14 +31,12 @@ public:
         static constexpr std::int32_t group_size = 0;
         T* slot[slots + 1];
 
-        struct Random {};
-        Random random(std::int32_t) const { return {}; }
         template <std::size_t k>
         T load(std::int32_t i) const {
             return slot[k][i];
         }
         template <std::size_t k>
-        void store(std::int32_t i, T value, Random) const {
+        void store(std::int32_t i, T value) const {
             slot[k][i] = value;
         }
     };
@@ -76,19 +74,15 @@ public:
     struct Elements {
         static constexpr std::int32_t group_size = 0;
         BFloat16* slot[slots + 1];
-        RandomWords words[2];
+        RandomHalves random[slots + 1];
 
-        struct Random {
-            std::uint32_t word[2];
-        };
-        Random random(std::int32_t i) const { return {{words[0][i], slots > 2 ? words[1][i] : 0}}; }
         template <std::size_t k>
         T load(std::int32_t i) const {
             return static_cast<float>(slot[k][i]);
         }
         template <std::size_t k>
-        void store(std::int32_t i, T value, Random random) const {
-            slot[k][i] = BFloat16::stochastic(toward_zero(value), random16(random.word[k / 2], k));
+        void store(std::int32_t i, T value) const {
+            slot[k][i] = BFloat16::stochastic(toward_zero(value), random[k][i]);
         }
     };
 
@@ -98,8 +92,10 @@ public:
 
     Elements open(std::int64_t at, std::int32_t) {
         Elements elements{};
-        for (std::size_t k = 0; k < slots; ++k) elements.slot[k] = reinterpret_cast<BFloat16*>(job_.state[k].data) + at;
-        for (std::size_t w = 0; w < 2; ++w) elements.words[w] = RandomWords(job_.random_stream, w, at);
+        for (std::size_t k = 0; k < slots; ++k) {
+            elements.slot[k] = reinterpret_cast<BFloat16*>(job_.state[k].data) + at;
+            elements.random[k] = RandomHalves(job_.random_stream, k, at);
+        }
         return elements;
     }
     void close(std::int64_t, std::int32_t) {}
@@ -112,7 +108,6 @@ private:
 template <class Rule, class T>
 class BlockState {
     static constexpr std::size_t slots = Rule::slots.size();
-    static_assert(piece_size == block_size, "each piece is one block");
 
     template <std::size_t k>
     using Code = std::conditional_t<Rule::slots[k].never_negative, UnsignedCode, SignedCode>;
@@ -144,15 +139,13 @@ public:
         float scale[slots + 1];
         float* slot[slots + 1];
 
-        struct Random {};
-        Random random(std::int32_t) const { return {}; }
         template <std::size_t k>
         T load(std::int32_t i) const {
             return Code<k>::value(reinterpret_cast<const typename Code<k>::Byte*>(codes[k])[i]) * scale[k];
         }
         Group group(std::int32_t first) const { return Group(*this, first, std::make_index_sequence<slots>()); }
         template <std::size_t k>
-        void store(std::int32_t i, T value, Random) const {
+        void store(std::int32_t i, T value) const {
             slot[k][i] = toward_zero(value);
         }
     };
@@ -195,7 +188,8 @@ private:
         const std::int64_t block = at / block_size;
         job_.scales[k][block] = scale.scale;
         if (scale.finite)
-            encode_block<Code<k>>(values_[k], scale.inverse, block_key(job_.random_stream, k, block), n, codes(k, at));
+            encode_block<Code<k>>(values_[k], scale.inverse, block_key<20>(job_.random_stream, k, block), n,
+                                  codes(k, at));
         else
             std::fill_n(codes(k, at), n, std::uint8_t{0});
     }

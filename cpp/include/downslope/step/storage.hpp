@@ -146,15 +146,14 @@ void encode_as(const View& view, std::int64_t first, std::int64_t n, const Store
 // Back into elements [first, first + n) of a view that holds T, or 16-bit numbers, rounded: to the nearest, or, if
 // there is a `random`, stochastically.
 template <class T>
-void encode(const View& view, std::int64_t first, std::int64_t n, const T* in, const RandomWords* random) {
+void encode(const View& view, std::int64_t first, std::int64_t n, const T* in, const RandomHalves* random) {
     const auto rounded = [&](auto format) {
         using Format = decltype(format);
         if (random == nullptr)
             encode_as(view, first, n, [&](std::int32_t i) { return Format::nearest(static_cast<float>(in[i])); });
         else
-            encode_as(view, first, n, [&](std::int32_t i) {
-                return Format::stochastic(static_cast<float>(in[i]), random16((*random)[i], parameter_slot));
-            });
+            encode_as(view, first, n,
+                      [&](std::int32_t i) { return Format::stochastic(static_cast<float>(in[i]), (*random)[i]); });
     };
     switch (view.storage) {
         case Storage::float32:
