@@ -41,6 +41,10 @@ PASSES = {
     "all_finite<double>": [{r"cmp\w*pd"}],
     "advance_average<float>": [{"subps", "mulps", "addps"}],
     "advance_average<double>": [{"subpd", "mulpd", "addpd"}],
+    "for_each_run<downslope::B?Float16, downslope::decode_as<downslope::B?Float16, float>": [{"pslld"}],
+    "for_each_run<downslope::B?Float16, downslope::encode_as<downslope::B?Float16, downslope::encode<float>": [
+        {"psrld"}
+    ],
 }
 # Passes over a block of 8-bit state, which has a known length, so that its loops may be unrolled as a whole.
 BLOCK_PASSES = "BlockState<.*>::close_slots<0ul"

@@ -52,7 +52,7 @@ public:
     RandomHalves(std::uint64_t stream, std::size_t slot, std::int64_t at)
         : points_(random_points<16>.point + at % block_size), key_(block_key<16>(stream, slot, at / block_size)) {}
 
-    std::uint32_t operator[](std::int32_t i) const { return points_[i] ^ key_; }
+    std::uint32_t operator[](std::int64_t i) const { return points_[i] ^ key_; }
 
 private:
     const std::uint32_t* points_;

@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "../parallel.hpp"
 #include "codecs.hpp"
 #include "random_bits.hpp"
 
@@ -70,14 +71,12 @@ bool is_direct(const View& view) {
 }
 
 // Calls run(address, stride, offset, count) on the stretches of constant stride that make up elements [first, first +
-// n), in logical (C) order; offset counts from `first`.
-template <class Run>
-void for_each_run(const View& view, std::int64_t first, std::int64_t n, const Run& run) {
-    if (view.axes.empty()) {
-        const std::int64_t stride = item_size(view.storage);
-        run(view.data + first * stride, stride, std::int64_t{0}, n);
-        return;
-    }
+// n), in logical (C) order; offset counts from `first`. The stride is a constant where elements are neighbours, so that
+// loops over them vectorize. Never inlined: its symbol is where a test looks at the instructions.
+template <class Stored, class Run>
+[[gnu::noinline]] void for_each_run(const View& view, std::int64_t first, std::int64_t n, const Run& run) {
+    constexpr std::integral_constant<std::int64_t, sizeof(Stored)> next;
+    if (view.axes.empty()) return run(view.data + first * next, next, std::int64_t{0}, n);
     std::int64_t index[max_axes];  // of the element at `address`; divided out once, then carried like an odometer
     std::byte* address = view.data;
     for (std::size_t k = view.axes.size(); k-- > 0; first /= view.axes[k].extent) {
@@ -85,12 +84,16 @@ void for_each_run(const View& view, std::int64_t first, std::int64_t n, const Ru
         address += index[k] * view.axes[k].stride;
     }
     const std::size_t last = view.axes.size() - 1;
+    const std::int64_t stride = view.axes[last].stride;
     for (std::int64_t offset = 0;;) {
         const std::int64_t count = std::min(view.axes[last].extent - index[last], n - offset);
-        run(address, view.axes[last].stride, offset, count);
+        if (stride == next)
+            run(address, next, offset, count);
+        else
+            run(address, stride, offset, count);
         offset += count;
         if (offset >= n) return;
-        address -= index[last] * view.axes[last].stride;
+        address -= index[last] * stride;
         index[last] = 0;
         for (std::size_t k = last; k-- > 0;) {
             address += view.axes[k].stride;
@@ -104,17 +107,18 @@ void for_each_run(const View& view, std::int64_t first, std::int64_t n, const Ru
 // Elements are moved by memcpy because they need not be aligned; for aligned ones it compiles to the same plain move.
 template <class Stored, class T>
 void decode_as(const View& view, std::int64_t first, std::int64_t n, T* out) {
-    for_each_run(view, first, n,
-                 [&](const std::byte* address, std::int64_t stride, std::int64_t offset, std::int64_t count) {
-                     for (std::int64_t i = 0; i < count; ++i) {
-                         Stored value;
-                         std::memcpy(&value, address + i * stride, sizeof value);
-                         if constexpr (std::is_floating_point_v<Stored>)
-                             out[offset + i] = static_cast<T>(value);
-                         else
-                             out[offset + i] = static_cast<float>(value);
-                     }
-                 });
+    for_each_run<Stored>(view, first, n,
+                         [&](const std::byte* address, auto stride, std::int64_t offset, std::int64_t count) {
+                             DOWNSLOPE_SIMD
+                             for (std::int64_t i = 0; i < count; ++i) {
+                                 Stored value;
+                                 std::memcpy(&value, address + i * stride, sizeof value);
+                                 if constexpr (std::is_floating_point_v<Stored>)
+                                     out[offset + i] = static_cast<T>(value);
+                                 else
+                                     out[offset + i] = static_cast<float>(value);
+                             }
+                         });
 }
 
 // Elements [first, first + n) as T.
@@ -132,12 +136,14 @@ void decode(const View& view, std::int64_t first, std::int64_t n, T* out) {
     }
 }
 
-// Writes stored(i), i = 0, 1, ..., into elements [first, first + n).
-template <class Stored>
-void encode_as(const View& view, std::int64_t first, std::int64_t n, const Stored& stored) {
-    for_each_run(view, first, n, [&](std::byte* address, std::int64_t stride, std::int64_t offset, std::int64_t count) {
+// Writes stored(i), i = 0, 1, ..., each of this type, into elements [first, first + n).
+template <class Stored, class Function>
+void encode_as(const View& view, std::int64_t first, std::int64_t n, const Function& stored) {
+    for_each_run<Stored>(view, first, n, [&](std::byte* address, auto stride, std::int64_t offset, std::int64_t count) {
+        const Function value_of = stored;  // a copy, so that the loop knows that what it captured stays
+        DOWNSLOPE_SIMD
         for (std::int64_t i = 0; i < count; ++i) {
-            const auto value = stored(static_cast<std::int32_t>(offset + i));
+            const Stored value = value_of(offset + i);
             std::memcpy(address + i * stride, &value, sizeof value);
         }
     });
@@ -150,15 +156,17 @@ void encode(const View& view, std::int64_t first, std::int64_t n, const T* in, c
     const auto rounded = [&](auto format) {
         using Format = decltype(format);
         if (random == nullptr)
-            encode_as(view, first, n, [&](std::int32_t i) { return Format::nearest(static_cast<float>(in[i])); });
+            encode_as<Format>(view, first, n,
+                              [in](std::int64_t i) { return Format::nearest(static_cast<float>(in[i])); });
         else
-            encode_as(view, first, n,
-                      [&](std::int32_t i) { return Format::stochastic(static_cast<float>(in[i]), (*random)[i]); });
+            encode_as<Format>(view, first, n, [in, random = *random](std::int64_t i) {
+                return Format::stochastic(static_cast<float>(in[i]), random[i]);
+            });
     };
     switch (view.storage) {
         case Storage::float32:
         case Storage::float64:
-            return encode_as(view, first, n, [&](std::int32_t i) { return in[i]; });
+            return encode_as<T>(view, first, n, [in](std::int64_t i) { return in[i]; });
         case Storage::float16:
             return rounded(Float16());
         case Storage::bfloat16:
