@@ -11,6 +11,7 @@
 
 #include "../parallel.hpp"
 #include "codecs.hpp"
+#include "half_codec.hpp"
 #include "random_bits.hpp"
 
 namespace downslope {
@@ -129,8 +130,12 @@ void decode(const View& view, std::int64_t first, std::int64_t n, T* out) {
             return decode_as<float>(view, first, n, out);
         case Storage::float64:
             return decode_as<double>(view, first, n, out);
-        case Storage::float16:
-            return decode_as<Float16>(view, first, n, out);
+        case Storage::float16: {
+            std::int64_t done = 0;
+            if constexpr (std::is_same_v<T, float>)
+                if (view.axes.empty()) done = decode_halves(view.data + first * item_size(view.storage), n, out);
+            return decode_as<Float16>(view, first + done, n - done, out + done);
+        }
         case Storage::bfloat16:
             return decode_as<BFloat16>(view, first, n, out);
     }
@@ -153,6 +158,11 @@ void encode_as(const View& view, std::int64_t first, std::int64_t n, const Funct
 // there is a `random`, stochastically.
 template <class T>
 void encode(const View& view, std::int64_t first, std::int64_t n, const T* in, const RandomHalves* random) {
+    if constexpr (std::is_same_v<T, float>)
+        if (view.storage == Storage::float16 && view.axes.empty() && random == nullptr) {
+            const std::int64_t done = encode_halves(in, n, view.data + first * item_size(view.storage));
+            first += done, n -= done, in += done;
+        }
     const auto rounded = [&](auto format) {
         using Format = decltype(format);
         if (random == nullptr)
