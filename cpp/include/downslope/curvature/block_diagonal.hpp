@@ -131,12 +131,12 @@ private:
             std::size_t count = 1;
             while (is_small && count < lanes && k + count < order_.size() && blocks_[order_[k + count]].size == n)
                 ++count;
-            if (n < parallel_size && begun >= lanes_a_run) {
+            if (n < large_size && begun >= lanes_a_run) {
                 runs_.push_back(groups_.size());
                 begun = 0;
             }
             groups_.push_back({n, k, count, packed_lanes_, diagonal_lanes_});
-            if (n < parallel_size) small_groups_ = groups_.size();
+            if (n < large_size) small_groups_ = groups_.size();
             const Index packed = is_small ? n * n : packed_rows(n) * n / lanes;
             packed_lanes_ += packed;
             diagonal_lanes_ += is_small ? n : tiles_in(n, lanes);

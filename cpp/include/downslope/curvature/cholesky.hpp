@@ -12,9 +12,9 @@
 
 namespace downslope::curvature {
 
-// From this size on, a factorization goes by tiles, which don't depend on the number of threads, and the blocks of a
-// larger matrix one after the other.
-inline constexpr Index parallel_size = 512;
+// A matrix of this size or more is large: its factorization goes by tiles, which don't depend on the number of threads;
+// and large blocks of a matrix come one after the other, each with all threads.
+inline constexpr Index large_size = 512;
 // From so many products on, it is shared out over threads.
 inline constexpr Index parallel_products = 2'500'000;
 // So many right-hand sides are solved for at once, whatever the number of threads.
@@ -48,7 +48,7 @@ public:
 
 private:
     // Large tiles are faster, but threads can share small ones more evenly.
-    static Index tile_for(Index n) { return n < parallel_size ? parallel_size : n < 2 * parallel_size ? 64 : 128; }
+    static Index tile_for(Index n) { return n < large_size ? large_size : n < 2 * large_size ? 64 : 128; }
 
     void make_tile(Index i, Index k) {
         wait_for(i, k);

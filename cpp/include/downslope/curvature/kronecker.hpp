@@ -282,7 +282,7 @@ private:
     template <class Body>
     void for_each_block(int threads, const Body& body) const {
         const auto is_large = [&](std::size_t i) {
-            return blocks_.size() == 1 || std::max(factors_[i].a.rows(), factors_[i].b.rows()) >= parallel_size;
+            return blocks_.size() == 1 || std::max(factors_[i].a.rows(), factors_[i].b.rows()) >= large_size;
         };
         large_then_small(threads, blocks_.size(), is_large, body);
     }

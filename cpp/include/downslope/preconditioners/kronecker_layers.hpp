@@ -33,7 +33,7 @@ public:
         std::vector<Outcome> outcomes(layers.size());
         const auto is_large = [&](std::size_t i) {
             const KroneckerFactors& factors = factors_[layers[i]];
-            return std::max(factors.a.rows(), factors.b.rows()) >= curvature::parallel_size;
+            return std::max(factors.a.rows(), factors.b.rows()) >= curvature::large_size;
         };
         curvature::large_then_small(threads, layers.size(), is_large, [&](std::size_t i, int layer_threads) {
             auto block = std::make_unique<Block>(factors_[layers[i]]);
