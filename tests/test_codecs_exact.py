@@ -223,7 +223,7 @@ class TestKeys:
         assert all((patterns[i] != patterns[j]).mean() > 0.1 for i in range(3) for j in range(i))
 
 
-def test_slots_and_parameter_are_rounded_independently(rng):
+def test_slots_are_rounded_independently(rng):
     """Where equal numbers are stored in two places, the two go up and down apart, from block to block."""
     param = np.full(20_000 * BLOCK, 1.0, DTYPES["bfloat16"])
     opt = ds.Adam([param], lr=0.0, weight_decay=0.0, amsgrad=True, state_dtype="bfloat16", betas=(0.5, 0.5))

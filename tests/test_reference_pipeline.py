@@ -391,7 +391,7 @@ def test_ema(dtype):
 @pytest.mark.parametrize("dtype", [np.float16, BF16], ids=["float16", "bfloat16"])
 @pytest.mark.parametrize("rule", RULES)
 def test_16_bit_parameters_take_the_step_of_float32_and_are_rounded(rule, dtype, rounding):
-    """State is float32; random bits are those of the last slot of the second word."""
+    """State is float32; random bits are those of a fourth slot."""
     encode, decode = (float16_encode, float16_decode) if dtype == np.float16 else (bfloat16_encode, bfloat16_decode)
     base = drawn(30, 40).astype(dtype)
     p, other = base[:, ::2].T, drawn(3).astype(dtype)  # 20, 30

@@ -7,9 +7,16 @@ from downslope.reference.random_bits import mix, random_bits
 
 M64 = 2**64 - 1
 
+# For the seed, array, count and slot 0, 0, 1, 0 and 2**64 - 1, 3, 12345, 1.
 PINNED = {
-    16: ["0xdf6a", "0x426a", "0xe56a", "0xbc6a", "0xf50", "0x63bc"],
-    20: ["0xdf6a4", "0x426a4", "0xe56a4", "0xbc6a4", "0xf50d", "0x63bcd"],
+    16: (
+        ["0xdf6a", "0x426a", "0xe56a", "0xbc6a", "0xf50", "0x63bc"],
+        ["0x6ede", "0xf3de", "0x54de", "0xdde", "0x2283", "0xf78d"],
+    ),
+    20: (
+        ["0xdf6a4", "0x426a4", "0xe56a4", "0xbc6a4", "0xf50d", "0x63bcd"],
+        ["0x6ede3", "0xf3de3", "0x54de3", "0xdde3", "0x22830", "0xf78de"],
+    ),
 }
 widths = pytest.mark.parametrize("width", PINNED)
 
@@ -66,7 +73,8 @@ def test_words_are_the_definition(width):
 def test_pinned_words(width):
     """A checkpoint goes on as it would have gone on: these numbers never change."""
     index = np.array([0, 1, 2, 255, 256, 2**40], np.uint64)
-    assert [hex(r) for r in random_bits(0, 0, 1, 0, index, width).tolist()] == PINNED[width]
+    for where, pinned in zip(((0, 0, 1, 0), (M64, 3, 12345, 1)), PINNED[width], strict=True):
+        assert [hex(r) for r in random_bits(*where, index, width).tolist()] == pinned
 
 
 @widths

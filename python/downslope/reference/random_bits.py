@@ -3,8 +3,8 @@
 Whatever else is drawn, before or in parallel, the bits for one element of one array at one of its steps are the same:
 one of 256 fixed points, whose bits one key flips for each block of 256 elements and each slot. A word is uniform, and
 independent from block to block, slot to slot and step to step. Within a block words are not independent but spread
-evenly, as random shifts of point sets are that integrals are estimated with (L'Ecuyer & Lemieux 2000). That is good
-enough to round with, and for nothing else.
+evenly, as random shifts of point sets are that integrals are estimated with (L'Ecuyer & Lemieux 2000), and those of two
+slots differ by the same bits throughout. That is good enough to round with, and for nothing else.
 """
 
 import numpy as np

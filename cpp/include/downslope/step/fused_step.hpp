@@ -66,7 +66,8 @@ template <class Rule, class T, bool general, class Elements, std::size_t... slot
     if constexpr (Elements::group_size > 0) {
         constexpr std::integral_constant<std::int32_t, Elements::group_size> whole;
         for (; first + whole <= n; first += whole) {
-            // The processor fetches ahead of a bare stream by itself; but while a piece is encoded it sees none.
+            // The processor fetches ahead of a bare stream by itself; but while a piece is encoded it sees none. (Codes
+            // are a small part of the bytes. Where a buffer or the array ends, this is in vain.)
             __builtin_prefetch(p + first + piece_size);
             __builtin_prefetch(g + first + piece_size);
             update(state.group(first), first, whole);
@@ -99,7 +100,7 @@ void update_range(const Job& job, std::int64_t first, std::int64_t last) noexcep
     using Store = State<Rule, T>;
     const bool in_place = is_direct<T>(*job.param) && is_direct<T>(*job.grad) && Store::in_place(job) &&
                           job.average == nullptr && job.rows == nullptr;
-    static_assert(piece_size == block_size, "a piece belongs to one block");
+    static_assert(piece_size == block_size && tile_size % block_size == 0, "a piece belongs to one block");
     const std::int64_t piece = in_place ? std::int64_t{1} << 30 : piece_size;
     const auto& coefficients = *static_cast<const typename Rule::template Coefficients<T>*>(job.coefficients);
     const auto& around = *static_cast<const Surroundings<T>*>(job.surroundings);
@@ -116,8 +117,12 @@ void update_range(const Job& job, std::int64_t first, std::int64_t last) noexcep
                                           std::make_index_sequence<Rule::slots.size()>());
         state.close(at, count);
         if (p == param_buffer) {
-            const RandomHalves random(job.random_stream, parameter_slot, at);
-            encode(*job.param, at, n, p, job.rounds_parameter ? &random : nullptr);
+            if (job.rounds_parameter) {
+                const RandomHalves random(job.random_stream, parameter_slot, at);
+                encode(*job.param, at, n, p, &random);
+            } else {
+                encode(*job.param, at, n, p, nullptr);
+            }
         }
         if (job.average != nullptr) follow(job, at, n, p);
     }

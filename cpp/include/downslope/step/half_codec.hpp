@@ -1,5 +1,5 @@
 // Neighbouring float16 numbers to float32 and back, to the nearest, by the processor's own instructions for it, which
-// compilers do not use in loops. They give the same numbers as Float16, only that a NaN keeps some of its bits.
+// compilers do not use in loops. They give the same bits as Float16.
 #pragma once
 
 #include <cstddef>
@@ -27,9 +27,11 @@ inline std::int64_t encode_halves([[maybe_unused]] const float* numbers, [[maybe
                                   [[maybe_unused]] std::byte* halves) {
     std::int64_t i = 0;
 #ifdef __F16C__
-    for (; i + 8 <= n; i += 8)
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(halves + 2 * i),
-                         _mm256_cvtps_ph(_mm256_loadu_ps(numbers + i), _MM_FROUND_TO_NEAREST_INT));
+    for (; i + 8 <= n; i += 8) {
+        const __m256 x = _mm256_loadu_ps(numbers + i), nan = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000));
+        const __m256 same = _mm256_blendv_ps(x, nan, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));  // whatever a NaN's other bits
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(halves + 2 * i), _mm256_cvtps_ph(same, _MM_FROUND_TO_NEAREST_INT));
+    }
 #endif
     return i;
 }

@@ -43,7 +43,7 @@ struct Job {
     std::int64_t in_array(std::int64_t at) const {
         return rows == nullptr ? at : rows[at / row_length] * row_length + at % row_length;
     }
-    // How many elements from there on, up to n, lie one behind the other there, and in the same block.
+    // How many elements from there on, up to n, lie one behind the other there; of rows, in the same block, too.
     std::int64_t run_length(std::int64_t at, std::int64_t n) const {
         if (rows == nullptr) return n;
         return std::min({n, row_length - at % row_length, block_size - in_array(at) % block_size});

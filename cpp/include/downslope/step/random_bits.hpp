@@ -24,9 +24,11 @@ inline constexpr std::int32_t block_size = 256;
 
 // Random words: fixed points, all flipped by one random key for each block and slot. Each word is uniform, and
 // independent from block to block, from slot to slot and from step to step; within a block words are not independent
-// but spread evenly: their upper 8 bits are all numbers of 8 bits. A word costs one instruction.
+// but spread evenly: their upper 8 bits are all numbers of 8 bits, and those of two slots differ by the same bits
+// throughout. A word costs one instruction.
 template <int bits>
 struct RandomPoints {
+    static_assert(bits >= 8 && bits <= 32);
     alignas(64) std::uint32_t point[block_size];
 
     constexpr RandomPoints() : point() {
@@ -55,8 +57,8 @@ public:
     std::uint32_t operator[](std::int64_t i) const { return points_[i] ^ key_; }
 
 private:
-    const std::uint32_t* points_;
-    std::uint32_t key_;
+    const std::uint32_t* points_ = nullptr;
+    std::uint32_t key_ = 0;
 };
 
 }  // namespace downslope

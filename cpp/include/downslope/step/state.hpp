@@ -1,8 +1,8 @@
 // Where a rule's state lives while the loop works on it: the state itself, or a buffer that it is decoded into.
 //
 // A store is opened for the elements [at, at + n) of the array, which gives what the loop reads and writes by index,
-// and closed when the loop is done with them; n is at most piece_size, unless the state is worked on in place. Where it
-// pays, the loop reads groups of group_size elements, decoded as a whole; elsewhere that is 0.
+// and closed when the loop is done with them; all of them belong to one block, unless the state is worked on in place.
+// Where it pays, the loop reads groups of group_size elements, decoded as a whole; elsewhere that is 0.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "../parallel.hpp"
 #include "block_codec.hpp"
 #include "codecs.hpp"
 #include "job.hpp"

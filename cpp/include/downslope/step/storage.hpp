@@ -9,7 +9,6 @@
 #include <type_traits>
 #include <vector>
 
-#include "../parallel.hpp"
 #include "codecs.hpp"
 #include "half_codec.hpp"
 #include "random_bits.hpp"
@@ -110,7 +109,6 @@ template <class Stored, class T>
 void decode_as(const View& view, std::int64_t first, std::int64_t n, T* out) {
     for_each_run<Stored>(view, first, n,
                          [&](const std::byte* address, auto stride, std::int64_t offset, std::int64_t count) {
-                             DOWNSLOPE_SIMD
                              for (std::int64_t i = 0; i < count; ++i) {
                                  Stored value;
                                  std::memcpy(&value, address + i * stride, sizeof value);
@@ -146,7 +144,6 @@ template <class Stored, class Function>
 void encode_as(const View& view, std::int64_t first, std::int64_t n, const Function& stored) {
     for_each_run<Stored>(view, first, n, [&](std::byte* address, auto stride, std::int64_t offset, std::int64_t count) {
         const Function value_of = stored;  // a copy, so that the loop knows that what it captured stays
-        DOWNSLOPE_SIMD
         for (std::int64_t i = 0; i < count; ++i) {
             const Stored value = value_of(offset + i);
             std::memcpy(address + i * stride, &value, sizeof value);
