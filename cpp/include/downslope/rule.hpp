@@ -96,7 +96,8 @@ inline std::pair<double, double> powers(double a, double b, std::int64_t exponen
             factors[1] *= factors[1];
         }
     } while (bits > 0);
-    return {result[0], result[1]};
+    const double first = result[0], second = result[1];  // Clang binds no reference to a lane
+    return {first, second};
 }
 inline double power(double base, std::int64_t exponent) { return powers(base, 1, exponent).first; }
 

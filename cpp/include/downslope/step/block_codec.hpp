@@ -1,4 +1,4 @@
-// Blocks of 8-bit codes to numbers and back. With half_codec.hpp the only place where instructions are chosen by hand:
+// Blocks of 8-bit codes to numbers and back. With half_codec.hpp the only places where instructions are chosen by hand:
 // compilers widen 8 bits to 32 and narrow them again with shuffles that take as long as all the rest.
 #pragma once
 

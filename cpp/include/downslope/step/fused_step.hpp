@@ -47,6 +47,7 @@ template <class Rule, class T, bool general, class Elements, std::size_t... slot
     const auto c = coefficients;
     const auto around = surroundings;
     const auto state = elements;
+    // The count of a group is a constant, so that its elements are taken at once.
     const auto update = [&](const auto& old, std::int32_t first, auto count) {
         const std::int32_t last = first + count;
         DOWNSLOPE_SIMD
